@@ -1,0 +1,1 @@
+"""Benchmarks: one script per published number; `results/` holds their JSON, the machine named."""

@@ -1,0 +1,1 @@
+"""The three services: gateway, draft worker, verify worker. None imports another."""

@@ -1,0 +1,80 @@
+"""The draft worker: `python -m services.draft.main`, configured by SHORTSTACK_* variables."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+
+from services.draft.engine import DraftEngine
+from services.draft.servicer import DraftServicer
+from services.draft.settings import DraftServiceSettings
+from shared.errors import ShortstackError
+from shared.ids import new_worker_id
+from shared.model.config import read_config
+from shared.model.layer_stack import LayerStack
+from shared.model.segment import hold_lock
+from shared.rpc import shortstack_pb2_grpc as pb_grpc
+from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
+from shared.rpc.server import ServiceServer
+from shared.settings import SettingsError, load_settings
+from shared.telemetry.logs import configure_logs
+
+log = logging.getLogger(__name__)
+
+SERVICE_NAME = "shortstack.v1.DraftService"
+# Two threads of one process swap the interpreter lock many times per round; the default of 5 ms
+# would make each wait for the other's slice.
+SWITCH_INTERVAL_S = 0.0002
+
+
+def load_draft_stack(settings: DraftServiceSettings) -> LayerStack:
+    """Load the layers that drafting needs at first."""
+    config = read_config(settings.model.path, settings.model.dtype)
+    num_layers = settings.draft.exit_layer or max(1, config.num_layers // 4)
+    return LayerStack(config, settings.model.device, num_layers, ProgressLog())
+
+
+async def serve(settings: DraftServiceSettings, stack: LayerStack) -> None:
+    """Serve until a signal or a fatal error."""
+    shutdown = ShutdownSignal()
+    worker_id = new_worker_id("draft")
+    settings.draft.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    liveness = settings.draft.runtime_dir / f"{worker_id}.lock"
+    lock_fd = hold_lock(liveness)
+    engine = DraftEngine(stack, settings.model.num_threads, shutdown.fail)
+    server = ServiceServer([SERVICE_NAME], has_reflection=settings.draft.has_reflection)
+    servicer = DraftServicer(settings, worker_id, str(liveness), stack, engine)
+    pb_grpc.add_DraftServiceServicer_to_server(servicer, server.grpc_server)
+    address = server.bind(settings.draft.listen)
+    engine.start()
+    await server.start()
+    log.info("listening", extra={"address": address, "worker_id": worker_id})
+    await shutdown.wait()
+    await server.enter_graceful_shutdown()
+    await server.stop(settings.draft.drain_timeout_ms / 1000)
+    if shutdown.error is not None:
+        raise shutdown.error
+    engine.stop()
+    with contextlib.suppress(FileNotFoundError):
+        liveness.unlink()
+    os.close(lock_fd)
+
+
+def main() -> None:
+    """Read settings, load the model, serve."""
+    try:
+        settings = load_settings(DraftServiceSettings, os.environ)
+        configure_logs("draft", settings.log.level)
+        log.info("settings", extra={"settings": settings.model_dump(mode="json")})
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        stack = load_draft_stack(settings)
+    except SettingsError as error:
+        refuse_to_start("draft worker", str(error))
+    except ShortstackError as error:
+        refuse_to_start("draft worker", error.message)
+    asyncio.run(serve(settings, stack))
+
+
+if __name__ == "__main__":
+    main()

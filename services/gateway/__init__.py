@@ -1,0 +1,14 @@
+"""The gateway: owns the request (text, tokenizer, stop strings, streaming, replay); no torch.
+
+main        reads settings, builds objects, serves, drains
+settings    its options
+servicer    the gRPC face: proto -> values -> proto
+request     one request as a checked value
+completion  one request from admission to its last message
+admission   how many run, how many wait
+active      running requests by id, for Cancel
+tokenizer   text <-> ids of the served model; chat: turns -> text
+detokenizer ids -> text, piece by piece; stops: where the text ends; text: both together
+session     one request on the cells, replays included
+router      which cell; breaker: which not; cells: where they are; model_infos: what they run
+"""

@@ -1,0 +1,228 @@
+"""One request from admission to its last message: ids become text, the text ends where it must.
+
+Knows nothing of messages to clients: what it yields are values, for whichever face asked.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
+from dataclasses import dataclass, field
+
+from services.gateway.active import RunningRequest
+from services.gateway.admission import Admission
+from services.gateway.cells import CellChannels
+from services.gateway.chat import ChatTurn
+from services.gateway.request import RequestLimits, TextRequest, fit_to_context
+from services.gateway.request_log import RequestLog
+from services.gateway.router import Router
+from services.gateway.session import Session, SessionPlan, SessionStarted
+from services.gateway.text import CompletionText
+from services.gateway.tokenizer import ModelTokenizer
+from shared.errors import Cancelled
+from shared.ids import RequestId, SessionId
+from shared.rpc import shortstack_pb2 as pb
+from shared.speculation.vocabulary import FinishReason, SpeculationSummary
+
+log = logging.getLogger(__name__)
+
+# Longer prompts are tokenized off the event loop, so that streams keep their pace.
+MAX_INLINE_CHARS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A cell runs the request."""
+
+    request_id: RequestId
+    session_id: SessionId
+    cell_id: str
+    prompt_len: int
+    model_name: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What one round adds; the text may lag behind the ids."""
+
+    text: str
+    token_ids: Sequence[int]
+    sources: Sequence[pb.TokenSource]
+    logprobs: Sequence[pb.TokenLogprobs]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end, with the text that was held back."""
+
+    text: str
+    reason: FinishReason
+    stop_reason: str
+    prompt_len: int
+    num_emitted: int
+    summary: SpeculationSummary
+    timings: pb.SessionTimings
+    num_replays: int
+
+
+CompletionEvent = Started | Tokens | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionTools:
+    """What all requests of a gateway share."""
+
+    tokenizer: ModelTokenizer
+    admission: Admission
+    router: Router
+    channels: CellChannels
+    max_replays: int
+
+
+@dataclass(slots=True)
+class Completion:
+    """One request. `run` is called once."""
+
+    request: TextRequest
+    limits: RequestLimits
+    tools: CompletionTools
+    running: RunningRequest
+    deadline_s: float
+    _log: RequestLog = field(init=False)
+    _summary: SpeculationSummary = field(default_factory=SpeculationSummary)
+    _text: CompletionText | None = None
+    _session: Session | None = None
+    _prompt_len: int = 0
+    _num_emitted: int = 0
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self._log = RequestLog(self.request.request_id)
+
+    async def run(self) -> AsyncGenerator[CompletionEvent, None]:
+        """Yield what happens; the last event is `Finished`, unless an error ends it.
+
+        Raises:
+            ShortstackError: as `Session.run`, or refused by admission or for its lengths.
+        """
+        with self._logged():
+            try:
+                async with AsyncExitStack() as stack:
+                    session = await self._begin(stack)
+                    async for event in self._events(session, stack):
+                        yield event
+            except Cancelled:
+                yield self._finish(FinishReason.CANCELLED)
+
+    async def _begin(self, stack: AsyncExitStack) -> Session:
+        """Get a place and the prompt's ids; the place is given back with the stack."""
+        with self.running.waiting():
+            await stack.enter_async_context(self.tools.admission.place())
+            self._log.note_admitted()
+            prompt_ids = await self._encode()
+        self._prompt_len = len(prompt_ids)
+        self.request = fit_to_context(self.request, self._prompt_len, self.limits)
+        self._text = CompletionText(self.tools.tokenizer, prompt_ids, self.request.stop_strings)
+        plan = SessionPlan(self.request, prompt_ids, self.deadline_s, self.tools.max_replays)
+        self._session = Session(plan, self.tools.router, self.tools.channels)
+        return self._session
+
+    async def _events(
+        self, session: Session, stack: AsyncExitStack
+    ) -> AsyncIterator[CompletionEvent]:
+        events = await stack.enter_async_context(aclosing(session.run()))
+        is_started = False
+        while True:
+            with self.running.waiting():
+                event = await anext(events)
+            if isinstance(event, pb.GenerateTokens):
+                tokens, stop_string = self._take(event)
+                yield tokens
+                if stop_string:
+                    yield self._finish(FinishReason.STOP, stop_string)
+                    return
+            elif isinstance(event, SessionStarted):
+                self._log.note_session(event)
+                if not is_started:
+                    yield self._started(event)
+                is_started = True
+            else:
+                yield self._finish_as(event)
+                return
+
+    async def _encode(self) -> tuple[int, ...]:
+        prompt = self.request.prompt
+        tokenizer = self.tools.tokenizer
+        if isinstance(prompt, str):
+            if len(prompt) <= MAX_INLINE_CHARS:
+                return tokenizer.encode(prompt)
+            return await asyncio.to_thread(tokenizer.encode, prompt)
+        turns = tuple(part for part in prompt if isinstance(part, ChatTurn))
+        if turns:
+            return await asyncio.to_thread(tokenizer.encode_chat, turns)
+        return tuple(part for part in prompt if isinstance(part, int))
+
+    def _take(self, round_: pb.GenerateTokens) -> tuple[Tokens, str]:
+        """Turn a round into text; return it with the stop string that it completed, if any."""
+        assert self._text is not None, "tokens come after the prompt"
+        piece = self._text.push(round_.token_ids)
+        sources = round_.sources[: piece.num_tokens]
+        self._num_emitted += piece.num_tokens
+        num_accepted = sources.count(pb.TOKEN_SOURCE_ACCEPTED)
+        self._summary.count(round_.draft_len, num_accepted, piece.num_tokens)
+        self._log.note_round(round_)
+        tokens = Tokens(
+            text=piece.text,
+            token_ids=round_.token_ids[: piece.num_tokens],
+            sources=sources,
+            logprobs=round_.logprobs[: piece.num_tokens],
+        )
+        return tokens, piece.stop_string
+
+    def _started(self, event: SessionStarted) -> Started:
+        return Started(
+            request_id=self.request.request_id,
+            session_id=event.session_id,
+            cell_id=event.cell_id,
+            prompt_len=self._prompt_len,
+            model_name=self.request.model_name,
+            seed=self.request.sampling.seed,
+        )
+
+    def _finish_as(self, event: pb.GenerateFinished) -> Finished:
+        stop_reason = str(event.stop_token_id) if event.HasField("stop_token_id") else ""
+        return self._finish(FinishReason(event.finish_reason), stop_reason, event.timings)
+
+    def _finish(
+        self,
+        reason: FinishReason,
+        stop_reason: str = "",
+        timings: pb.SessionTimings | None = None,
+    ) -> Finished:
+        ended_by_string = reason is FinishReason.STOP and timings is None
+        held = "" if ended_by_string or self._text is None else self._text.flush()
+        finished = Finished(
+            text=held,
+            reason=reason,
+            stop_reason=stop_reason,
+            prompt_len=self._prompt_len,
+            num_emitted=self._num_emitted,
+            summary=self._summary,
+            timings=timings or self._log.timings(),
+            num_replays=self._session.num_replays if self._session else 0,
+        )
+        self._log.finish_reason = reason.name.lower()
+        return finished
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        """Write the request's one line when it is over, however it ended."""
+        try:
+            yield
+        except BaseException as error:
+            self._log.note_error(error)
+            raise
+        finally:
+            num_replays = self._session.num_replays if self._session else 0
+            self._log.write(self._summary, self._prompt_len, self._num_emitted, num_replays)

@@ -1,0 +1,153 @@
+"""Runs the gateway: `python -m services.gateway.main`, options from the environment.
+
+SIGTERM or SIGINT begins the drain: health says NOT_SERVING, new requests are refused, running ones
+finish until the drain timeout, then the process ends with status 0. A second signal ends it sooner.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+from services.gateway.admission import Admission
+from services.gateway.cells import CellChannels, CellSource, StaticCells
+from services.gateway.completion import CompletionTools
+from services.gateway.model_infos import ModelInfos
+from services.gateway.request import RequestLimits
+from services.gateway.router import Router
+from services.gateway.servicer import GatewayParts, GatewayServicer
+from services.gateway.settings import GatewayServiceSettings
+from services.gateway.tokenizer import load_limits, load_tokenizer
+from shared.control.registry import CellDirectory
+from shared.errors import ShortstackError
+from shared.rpc.server import ServiceServer
+from shared.rpc.shortstack_pb2_grpc import add_GatewayServiceServicer_to_server
+from shared.settings import SettingsError, load_settings
+from shared.telemetry.logs import configure_logs
+
+log = logging.getLogger(__name__)
+
+SERVICE_NAME = "shortstack.v1.GatewayService"
+
+
+class Gateway:
+    """All objects of one gateway process."""
+
+    def __init__(self, settings: GatewayServiceSettings) -> None:
+        """Read the model's files and bind the port; nothing is served yet.
+
+        Raises:
+            BadModel: the model directory lacks a file or holds a malformed one.
+            Internal: the address cannot be bound.
+        """
+        options = settings.gateway
+        self._drain_timeout_s = options.drain_timeout_ms / 1000
+        self._channels = CellChannels()
+        self._cells = _cell_source(settings, self._channels)
+        self._infos = ModelInfos(lambda: self._cells.cells, self._channels, options.poll_cells_ms)
+        self._admission = Admission(
+            options.max_concurrent_requests,
+            options.max_queued_requests,
+            options.queue_timeout_ms / 1000,
+        )
+        self._server = ServiceServer([SERVICE_NAME], has_reflection=options.has_reflection)
+        servicer = GatewayServicer(self._parts(settings))
+        add_GatewayServiceServicer_to_server(servicer, self._server.grpc_server)
+        self.address = self._server.bind(options.listen)
+
+    async def start(self) -> None:
+        """Look for cells and accept requests."""
+        await self._cells.start()
+        await self._infos.start()
+        await self._server.start()
+        log.info("serving", extra={"address": self.address, "num_cells": len(self._cells.cells)})
+
+    async def drain(self) -> None:
+        """Refuse new requests and let running ones finish, up to the drain timeout."""
+        log.info("draining", extra={"num_running": self._admission.num_running})
+        await self._server.enter_graceful_shutdown()
+        self._admission.close()
+        if not await self._admission.wait_idle(self._drain_timeout_s):
+            log.warning("drain timeout", extra={"num_cut_off": self._admission.num_running})
+
+    async def stop(self) -> None:
+        """Close everything; requests still running are cut off."""
+        await self._server.stop(grace_s=0.1)
+        await self._infos.stop()
+        await self._cells.stop()
+        await self._channels.close()
+
+    def _parts(self, settings: GatewayServiceSettings) -> GatewayParts:
+        options, path = settings.gateway, settings.model.path
+        tools = CompletionTools(
+            tokenizer=load_tokenizer(path),
+            admission=self._admission,
+            router=Router(lambda: self._cells.cells),
+            channels=self._channels,
+            max_replays=options.max_replays,
+        )
+        limits = RequestLimits(
+            model_name=settings.model.served_name,
+            model=load_limits(path),
+            default_max_new_tokens=options.default_max_new_tokens,
+            max_new_tokens=options.max_new_tokens,
+            max_prompt_len=options.max_prompt_len,
+        )
+        timeout_s = options.request_timeout_ms / 1000
+        return GatewayParts(tools, self._cells, self._infos, limits, timeout_s)
+
+
+def _cell_source(settings: GatewayServiceSettings, channels: CellChannels) -> CellSource:
+    options = settings.gateway
+    if settings.redis.url:
+        return CellDirectory(settings.redis, refresh_ms=options.poll_cells_ms)
+    return StaticCells(options.cell_targets, channels, options.poll_cells_ms)
+
+
+async def serve(settings: GatewayServiceSettings) -> None:
+    """Run a gateway until a signal ends it."""
+    gateway = Gateway(settings)
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, None)
+    await gateway.start()
+    try:
+        await signals.get()
+        await _first_of(gateway.drain(), signals.get())
+    finally:
+        await gateway.stop()
+    log.info("stopped")
+
+
+async def _first_of(*waits: Coroutine[Any, Any, None]) -> None:
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    for task in done:
+        task.result()
+
+
+def main() -> int:
+    """Run as a command; return the exit status."""
+    try:
+        settings = load_settings(GatewayServiceSettings, os.environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    configure_logs("gateway", settings.log.level)
+    log.info("settings", extra={"settings": settings.model_dump(mode="json")})
+    try:
+        asyncio.run(serve(settings))
+    except ShortstackError as error:
+        log.error("cannot serve", extra={"error": error.message})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

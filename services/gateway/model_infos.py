@@ -1,0 +1,71 @@
+"""What the cells run: the model behind each, asked once per boot and kept.
+
+Looked up in the background, so that a request never waits for it. Knows nothing of requests.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from services.gateway.cells import CellChannels
+from services.gateway.tokenizer import ModelLimits
+from shared.control.periodic import PeriodicTask
+from shared.control.registry import CellLease
+from shared.errors import ShortstackError
+from shared.rpc import shortstack_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+
+class ModelInfos:
+    """The models of the live cells."""
+
+    def __init__(
+        self, read_cells: Callable[[], Sequence[CellLease]], channels: CellChannels, poll_ms: int
+    ) -> None:
+        """Take what tells the live cells; nothing is asked yet."""
+        self._read_cells = read_cells
+        self._channels = channels
+        self._by_boot: dict[tuple[str, int], pb.ModelInfo] = {}
+        self._task = PeriodicTask(poll_ms, self.refresh)
+
+    async def start(self) -> None:
+        """Ask the cells that are known now, and new ones in the background."""
+        await self.refresh()
+        self._task.start()
+
+    async def stop(self) -> None:
+        """End the asking."""
+        await self._task.stop()
+
+    async def refresh(self) -> None:
+        """Ask the cells not asked yet; forget those that are gone."""
+        cells = {(cell.cell_id, cell.boot_id): cell for cell in self._read_cells()}
+        self._by_boot = {key: info for key, info in self._by_boot.items() if key in cells}
+        new = [cell for key, cell in cells.items() if key not in self._by_boot]
+        await asyncio.gather(*(self._ask(cell) for cell in new))
+
+    def models(self) -> list[pb.ModelInfo]:
+        """Return each model once, by name."""
+        by_name = {info.model_name: info for info in self._by_boot.values()}
+        return [by_name[name] for name in sorted(by_name)]
+
+    def narrow(self, limits: ModelLimits, model_name: str) -> ModelLimits:
+        """Return the limits that hold on every cell of a model, as far as they are known."""
+        infos = [info for info in self._by_boot.values() if info.model_name == model_name]
+        return replace(
+            limits,
+            vocab_size=min([limits.vocab_size, *(info.vocab_size for info in infos)]),
+            max_context_len=min(
+                [limits.max_context_len, *(info.max_context_len for info in infos)]
+            ),
+        )
+
+    async def _ask(self, cell: CellLease) -> None:
+        try:
+            info = await self._channels.get_info(cell.address)
+        except ShortstackError as error:
+            log.debug("no model info", extra={"cell_id": cell.cell_id, "error": error.message})
+            return
+        self._by_boot[cell.cell_id, cell.boot_id] = info.model

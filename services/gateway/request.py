@@ -1,0 +1,199 @@
+"""One request of a client as a value, checked.
+
+Every fault is an `InvalidRequest` that names its field. What only a cell can judge (methods, exit
+layers) passes as it is. Knows nothing of cells, text or calls.
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from services.gateway.chat import ROLES, ChatTurn
+from services.gateway.tokenizer import ModelLimits
+from shared.errors import InvalidRequest, ModelNotFound
+from shared.ids import RequestId, new_request_id
+from shared.rpc import shortstack_pb2 as pb
+from shared.rpc.convert import sampling_from_proto
+from shared.speculation.vocabulary import SamplingParams
+
+MAX_STOP_STRINGS = 16
+MAX_STOP_STRING_CHARS = 1024
+MAX_LOGPROBS = 20
+MAX_ID_CHARS = 128
+
+Prompt = str | tuple[int, ...] | tuple[ChatTurn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What a request may ask for, by the model and by the settings."""
+
+    model_name: str
+    model: ModelLimits
+    default_max_new_tokens: int
+    max_new_tokens: int
+    max_prompt_len: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """One request. Its limit of new tokens is final only once the prompt's length is known."""
+
+    request_id: RequestId
+    model_name: str
+    prompt: Prompt
+    sampling: SamplingParams
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    stop_strings: tuple[str, ...] = ()
+    num_logprobs: int | None = None
+    # For the cell; the gateway reads nothing of it.
+    speculation: pb.SpeculationParams | None = None
+
+
+def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> TextRequest:
+    """Read a request.
+
+    A seed of 0 counts as absent: where there is sampling, a random one is drawn.
+
+    Raises:
+        InvalidRequest: a field is out of range.
+        ModelNotFound: another model is asked for.
+    """
+    if message.model not in ("", limits.model_name):
+        raise ModelNotFound(
+            f"model {message.model!r} is not served; {limits.model_name!r} is", field="model"
+        )
+    _check(len(message.request_id) <= MAX_ID_CHARS, "request_id", "is longer than 128 characters")
+    return TextRequest(
+        request_id=RequestId(message.request_id) or new_request_id(),
+        model_name=limits.model_name,
+        prompt=_prompt_of(message, limits.model),
+        sampling=_sampling_of(message, limits.model),
+        max_new_tokens=_max_new_tokens_of(message.stop, limits),
+        min_new_tokens=message.stop.min_new_tokens,
+        stop_token_ids=_ids_of(message.stop.stop_token_ids, limits.model, "stop.stop_token_ids"),
+        ignore_eos=message.stop.ignore_eos,
+        stop_strings=_stop_strings_of(message),
+        num_logprobs=_num_logprobs_of(message),
+        speculation=_speculation_of(message),
+    )
+
+
+def fit_to_context(request: TextRequest, prompt_len: int, limits: RequestLimits) -> TextRequest:
+    """Fix the limit of new tokens: as asked for, or the default as far as the context allows.
+
+    Raises:
+        InvalidRequest: prompt and new tokens do not fit; the lengths are named.
+    """
+    max_context_len = limits.model.max_context_len
+    max_prompt_len = limits.max_prompt_len or max_context_len
+    _check(prompt_len > 0, "prompt", "must not be empty")
+    _check(
+        prompt_len <= max_prompt_len and prompt_len < max_context_len,
+        "prompt",
+        f"has {prompt_len} tokens; at most {min(max_prompt_len, max_context_len - 1)} are taken",
+    )
+    num_left = max_context_len - prompt_len
+    wanted = request.max_new_tokens or min(limits.default_max_new_tokens, num_left)
+    _check(
+        wanted <= num_left,
+        "stop.max_new_tokens",
+        f"is {wanted} behind a prompt of {prompt_len} tokens; the context holds {max_context_len}",
+    )
+    _check(
+        request.min_new_tokens <= wanted,
+        "stop.min_new_tokens",
+        f"is {request.min_new_tokens}, more than the limit of {wanted} new tokens",
+    )
+    return replace(request, max_new_tokens=wanted)
+
+
+def _check(holds: bool, field: str, message: str) -> None:
+    if not holds:
+        raise InvalidRequest(f"{field} {message}", field=field)
+
+
+def _prompt_of(message: pb.GenerateTextRequest, limits: ModelLimits) -> Prompt:
+    kind = message.WhichOneof("input")
+    if kind == "prompt":
+        _check(bool(message.prompt), "prompt", "must not be empty")
+        return message.prompt
+    if kind == "token_ids":
+        _check(bool(message.token_ids.ids), "token_ids", "must not be empty")
+        return _ids_of(message.token_ids.ids, limits, "token_ids")
+    _check(kind == "chat", "prompt", "is missing; send prompt, token_ids or chat")
+    _check(bool(message.chat.messages), "chat", "must not be empty")
+    for turn in message.chat.messages:
+        _check(turn.role in ROLES, "chat.role", f"{turn.role!r} is none of {', '.join(ROLES)}")
+    return tuple(ChatTurn(turn.role, turn.content) for turn in message.chat.messages)
+
+
+def _ids_of(ids: Iterable[int], limits: ModelLimits, field: str) -> tuple[int, ...]:
+    values = tuple(ids)
+    for token_id in values:
+        _check(
+            token_id < limits.vocab_size,
+            field,
+            f"holds {token_id}; the vocabulary has {limits.vocab_size} ids",
+        )
+    return values
+
+
+def _sampling_of(message: pb.GenerateTextRequest, limits: ModelLimits) -> SamplingParams:
+    sampling = sampling_from_proto(message.sampling, limits.vocab_size)
+    if sampling.is_greedy or sampling.seed:
+        return sampling
+    return replace(sampling, seed=secrets.randbits(64) or 1)
+
+
+def _max_new_tokens_of(stop: pb.StopParams, limits: RequestLimits) -> int:
+    _check(
+        stop.max_new_tokens <= limits.max_new_tokens,
+        "stop.max_new_tokens",
+        f"is {stop.max_new_tokens}; at most {limits.max_new_tokens} may be asked for",
+    )
+    return stop.max_new_tokens
+
+
+def _stop_strings_of(message: pb.GenerateTextRequest) -> tuple[str, ...]:
+    stop_strings = tuple(message.stop_strings)
+    _check(
+        len(stop_strings) <= MAX_STOP_STRINGS,
+        "stop_strings",
+        f"has {len(stop_strings)} entries; at most {MAX_STOP_STRINGS} are taken",
+    )
+    for stop_string in stop_strings:
+        _check(bool(stop_string), "stop_strings", "must not hold an empty string")
+        _check(
+            len(stop_string) <= MAX_STOP_STRING_CHARS,
+            "stop_strings",
+            f"holds one longer than {MAX_STOP_STRING_CHARS} characters",
+        )
+    return stop_strings
+
+
+def _num_logprobs_of(message: pb.GenerateTextRequest) -> int | None:
+    if not message.HasField("num_logprobs"):
+        return None
+    _check(
+        message.num_logprobs <= MAX_LOGPROBS,
+        "num_logprobs",
+        f"is {message.num_logprobs}; at most {MAX_LOGPROBS} alternatives are sent",
+    )
+    return message.num_logprobs
+
+
+def _speculation_of(message: pb.GenerateTextRequest) -> pb.SpeculationParams | None:
+    if not message.HasField("speculation"):
+        return None
+    speculation = message.speculation
+    if speculation.HasField("stop_threshold"):
+        _check(
+            0 <= speculation.stop_threshold <= 1,
+            "speculation.stop_threshold",
+            "must lie in [0, 1]",
+        )
+    return speculation

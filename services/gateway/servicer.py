@@ -1,0 +1,151 @@
+"""The gRPC face of the gateway: messages to values, values to messages. Decides nothing."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from time import monotonic
+
+import grpc
+
+from services.gateway.active import ActiveRequests
+from services.gateway.cells import CellSource
+from services.gateway.completion import (
+    Completion,
+    CompletionEvent,
+    CompletionTools,
+    Finished,
+    Started,
+    Tokens,
+)
+from services.gateway.model_infos import ModelInfos
+from services.gateway.request import RequestLimits, check_request
+from shared.control.registry import CellLease
+from shared.errors import InvalidRequest
+from shared.ids import RequestId
+from shared.rpc import shortstack_pb2 as pb
+from shared.rpc.convert import summary_to_proto
+from shared.rpc.shortstack_pb2_grpc import GatewayServiceServicer
+from shared.speculation.vocabulary import SpeculationSummary
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParts:
+    """What the servicer speaks for."""
+
+    tools: CompletionTools
+    cells: CellSource
+    infos: ModelInfos
+    limits: RequestLimits
+    request_timeout_s: float
+
+
+class GatewayServicer(GatewayServiceServicer):
+    """GatewayService."""
+
+    def __init__(self, parts: GatewayParts) -> None:
+        """Start with no running requests."""
+        self._parts = parts
+        self._active = ActiveRequests()
+
+    async def GenerateText(
+        self, request: pb.GenerateTextRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.GenerateTextResponse]:
+        """Stream the completion of one prompt."""
+        limits = self._limits()
+        checked = check_request(request, limits)
+        with self._active.entered(checked.request_id) as running:
+            completion = Completion(
+                checked, limits, self._parts.tools, running, self._deadline_s(context)
+            )
+            async with aclosing(completion.run()) as events:
+                async for event in events:
+                    if isinstance(event, Finished):
+                        context.set_trailing_metadata(_trailers(event.summary))
+                    yield _response_of(event)
+
+    async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelResponse:
+        """End a running request."""
+        if not request.request_id:
+            raise InvalidRequest("request_id must not be empty", field="request_id")
+        was_running = await self._active.cancel(RequestId(request.request_id))
+        return pb.CancelResponse(was_running=was_running)
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: object
+    ) -> pb.ListModelsResponse:
+        """Say what is served."""
+        cells = [_cell_info(cell) for cell in self._parts.cells.cells]
+        return pb.ListModelsResponse(models=self._parts.infos.models(), cells=cells)
+
+    def _limits(self) -> RequestLimits:
+        limits = self._parts.limits
+        model = self._parts.infos.narrow(limits.model, limits.model_name)
+        return replace(limits, model=model)
+
+    def _deadline_s(self, context: grpc.aio.ServicerContext) -> float:
+        timeout_s = self._parts.request_timeout_s
+        remaining_s = context.time_remaining()
+        if remaining_s is not None:
+            timeout_s = min(timeout_s, remaining_s)
+        return monotonic() + timeout_s
+
+
+def _response_of(event: CompletionEvent) -> pb.GenerateTextResponse:
+    if isinstance(event, Tokens):
+        return pb.GenerateTextResponse(
+            tokens=pb.GenerateTextTokens(
+                text=event.text,
+                token_ids=event.token_ids,
+                sources=event.sources,
+                logprobs=event.logprobs,
+            )
+        )
+    if isinstance(event, Started):
+        return pb.GenerateTextResponse(started=_started_of(event))
+    return pb.GenerateTextResponse(finished=_finished_of(event))
+
+
+def _started_of(event: Started) -> pb.GenerateTextStarted:
+    return pb.GenerateTextStarted(
+        request_id=event.request_id,
+        session_id=event.session_id,
+        cell_id=event.cell_id,
+        prompt_len=event.prompt_len,
+        model=event.model_name,
+        seed=event.seed,
+    )
+
+
+def _finished_of(event: Finished) -> pb.GenerateTextFinished:
+    return pb.GenerateTextFinished(
+        text=event.text,
+        finish_reason=f"FINISH_REASON_{event.reason.name}",
+        stop_reason=event.stop_reason,
+        prompt_len=event.prompt_len,
+        num_emitted=event.num_emitted,
+        speculation=summary_to_proto(event.summary),
+        timings=event.timings,
+        num_replays=event.num_replays,
+    )
+
+
+def _trailers(summary: SpeculationSummary) -> tuple[tuple[str, str], ...]:
+    """Return the acceptance summary as trailing metadata."""
+    return (
+        ("shortstack-num-drafts", str(summary.num_drafts)),
+        ("shortstack-num-draft-tokens", str(summary.num_draft_tokens)),
+        ("shortstack-num-accepted-tokens", str(summary.num_accepted_tokens)),
+        ("shortstack-acceptance-rate", f"{summary.acceptance_rate:.4f}"),
+        ("shortstack-mean-emitted-len", f"{summary.mean_emitted_len:.4f}"),
+    )
+
+
+def _cell_info(cell: CellLease) -> pb.CellInfo:
+    return pb.CellInfo(
+        cell_id=cell.cell_id,
+        address=cell.address,
+        model_name=cell.model_name,
+        num_sessions=cell.num_sessions,
+        num_free_pages=cell.num_free_pages,
+        num_draft_workers=cell.num_draft_workers,
+    )

@@ -1,0 +1,229 @@
+"""The cell as its verify worker holds it: model, pool, engine and whoever drafts, put together."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import torch
+
+from services.verify.drafter import Drafter, DrafterReady, NoDrafter
+from services.verify.engine import EngineLimits, VerifyEngine
+from services.verify.local_drafter import LocalDrafter
+from services.verify.memory import SessionMemory
+from services.verify.pass_runner import PassRunner
+from services.verify.remote_drafter import RemoteDrafter
+from services.verify.requests import RequestRules
+from services.verify.rounds import Rounds
+from services.verify.scheduler import SchedulerLimits
+from services.verify.session import Session, SessionEvent
+from services.verify.settings import VerifyServiceSettings
+from shared.control.registry import CellLease
+from shared.errors import Internal, Unsupported
+from shared.ids import CellId, new_boot_id, new_worker_id
+from shared.model.config import ModelConfig
+from shared.model.kv_pool import KVPool, PoolLayout
+from shared.model.layer_stack import LayerStack
+from shared.model.page_table import num_pages_for
+from shared.model.segment import LocalSegment, Segment, ShmSegment, remove_orphans
+from shared.rpc import shortstack_pb2 as pb
+from shared.rpc.convert import identity_to_proto
+from shared.speculation.methods.registry import method_named
+from shared.speculation.vocabulary import OFF, PLAIN_DECISION, Decision
+
+log = logging.getLogger(__name__)
+
+# Positions that a session is given room for when the pool's size is derived.
+DERIVED_SESSION_LEN = 2048
+# Most bytes that a derived pool takes; a setting may ask for more.
+DERIVED_POOL_BYTES = 4 << 30
+
+
+class Cell:
+    """One verify worker's objects; built before any port opens."""
+
+    def __init__(
+        self,
+        settings: VerifyServiceSettings,
+        stack: LayerStack,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        verify = settings.verify
+        self.settings = settings
+        self.worker_id = new_worker_id("verify")
+        self.boot_id = new_boot_id()
+        self.stack = stack
+        self.rules = _make_rules(settings, stack.config)
+        layout = make_layout(settings, stack.config)
+        self._segment = _make_segment(settings, layout, stack.device)
+        self.pool = KVPool(self._segment, layout)
+        self.pool.check_word.fill_(self.boot_id)
+        self.memory = SessionMemory(self.pool, stack.config.max_context_len)
+        self._runner = PassRunner(stack, self.pool)
+        self._loop = asyncio.get_running_loop()
+        limits = EngineLimits(
+            SchedulerLimits(
+                stack.config.max_context_len,
+                layout.max_rows,
+                verify.prefill_chunk_len,
+                verify.max_unread,
+            ),
+            verify.max_sessions,
+            verify.max_waiting,
+            verify.queue_timeout_ms,
+        )
+        self.engine = VerifyEngine(
+            limits, self.memory, self._runner, self._emit, settings.model.num_threads, on_failure
+        )
+        self._remote: RemoteDrafter | None = None
+
+    @property
+    def transport(self) -> str:
+        """How workers of this cell share memory."""
+        return "shm" if isinstance(self._segment, ShmSegment) else "local"
+
+    def start(self, on_speculation: Callable[[bool], Awaitable[None]]) -> None:
+        """Start the engine and whoever drafts; `on_speculation` hears of draft workers."""
+        rounds = Rounds(
+            self._make_drafter(on_speculation),
+            self.memory,
+            self.stack.config.vocab_size,
+            self.settings.verify.round_timeout_ms,
+        )
+        self.engine.start(rounds)
+        if self._remote is not None:
+            self._remote.start()
+        elif self.settings.verify.cell_kind == "fused":
+            self.engine.post(DrafterReady(self.worker_id))
+
+    def _make_drafter(self, on_speculation: Callable[[bool], Awaitable[None]]) -> Drafter:
+        verify = self.settings.verify
+        if verify.cell_kind == "plain":
+            return NoDrafter()
+        if verify.cell_kind == "fused":
+            return LocalDrafter(self.stack, self.pool, self.engine.post)
+        self._remote = RemoteDrafter(
+            verify.draft_target, self._attach_request(), self.engine.post, on_speculation
+        )
+        return self._remote
+
+    def _attach_request(self) -> pb.AttachRequest:
+        if not isinstance(self._segment, ShmSegment):
+            raise Internal("a split cell needs a shared segment")
+        layout = self.pool.layout
+        return pb.AttachRequest(
+            worker_id=self.worker_id,
+            boot_id=self.boot_id,
+            model=identity_to_proto(self.rules.identity),
+            layout=pb.PoolLayout(
+                num_pages=layout.num_pages,
+                page_size=layout.page_size,
+                num_kv_layers=layout.num_kv_layers,
+                num_kv_heads=layout.num_kv_heads,
+                head_size=layout.head_size,
+                hidden_size=layout.hidden_size,
+                num_exit_slots=layout.num_exit_slots,
+                max_rows=layout.max_rows,
+                dtype=layout.dtype_name,
+            ),
+            segment=pb.SegmentHandle(
+                shm_path=str(self._segment.path), size_bytes=layout.size_bytes
+            ),
+        )
+
+    def _emit(self, events: list[tuple[Session, SessionEvent]]) -> None:
+        """Hand a pass's events to the event loop, all at once; called by the engine's thread."""
+        self._loop.call_soon_threadsafe(_deliver, events)
+
+    def lease(self, address: str) -> CellLease:
+        """Return the cell's lease as it is now."""
+        verify = self.settings.verify
+        return CellLease(
+            cell_id=CellId(verify.cell_id),
+            worker_id=self.worker_id,
+            boot_id=self.boot_id,
+            address=verify.advertise or address,
+            model_name=self.rules.identity.model_name,
+            model_fingerprint=self.rules.identity.model_fingerprint,
+            num_sessions=self.engine.num_sessions,
+            max_sessions=verify.max_sessions,
+            num_free_pages=self.memory.allocator.num_free,
+            num_draft_workers=self.engine.rounds.num_draft_workers,
+            is_draining=self.engine.is_draining,
+        )
+
+    def counters(self) -> pb.WorkCounters:
+        """Return the work done since the start."""
+        return pb.WorkCounters(
+            num_passes=self._runner.num_passes,
+            num_row_layers=self.stack.num_row_layers,
+            num_head_rows=self.stack.num_head_rows,
+            num_late_responses=self.engine.rounds.num_late,
+            num_fenced_rounds=self.engine.rounds.num_fenced,
+        )
+
+    async def close(self) -> None:
+        """End drafting, end the engine, give the memory back."""
+        if self._remote is not None:
+            await self._remote.stop()
+        await asyncio.to_thread(self.engine.stop)
+        self.pool.close()
+
+
+def _deliver(events: list[tuple[Session, SessionEvent]]) -> None:
+    for session, event in events:
+        session.sink(event)
+
+
+def _make_rules(settings: VerifyServiceSettings, config: ModelConfig) -> RequestRules:
+    """Return what requests are checked against; the defaults must hold for this model.
+
+    Raises:
+        InvalidRequest: the default exit layer does not fit the model.
+    """
+    verify = settings.verify
+    exit_layer = verify.exit_layer or max(1, config.num_layers // 4)
+    defaults = Decision(verify.method, exit_layer, verify.draft_len, verify.stop_threshold)
+    if verify.method == OFF or verify.cell_kind == "plain" or config.num_layers < 2:
+        defaults = PLAIN_DECISION
+    else:
+        method_named(verify.method).check(defaults, config.num_layers)
+    identity = config.identity(settings.model.served_name)
+    return RequestRules(identity, defaults, verify.max_draft_len)
+
+
+def make_layout(settings: VerifyServiceSettings, config: ModelConfig) -> PoolLayout:
+    """Return the layout of the pool; its size follows from the sessions where it is not set."""
+    verify = settings.verify
+    num_pages = verify.num_pages
+    if not num_pages:
+        session_len = min(config.max_context_len, DERIVED_SESSION_LEN)
+        num_pages = verify.max_sessions * num_pages_for(session_len, verify.page_size)
+        page_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_size
+        page_bytes *= config.dtype.itemsize * verify.page_size
+        num_pages = max(1, min(num_pages, DERIVED_POOL_BYTES // page_bytes))
+    return PoolLayout(
+        num_pages=num_pages,
+        page_size=verify.page_size,
+        num_kv_layers=config.num_layers,
+        num_kv_heads=config.num_kv_heads,
+        head_size=config.head_size,
+        hidden_size=config.hidden_size,
+        # Twice the sessions: a fenced session's old slot waits in quarantine.
+        num_exit_slots=2 * verify.max_sessions,
+        max_rows=verify.max_draft_len + 1,
+        dtype_name=config.dtype_name,
+    )
+
+
+def _make_segment(
+    settings: VerifyServiceSettings, layout: PoolLayout, device: torch.device
+) -> Segment:
+    if settings.verify.cell_kind != "split":
+        return LocalSegment(layout.size_bytes, device)
+    if device.type != "cpu":
+        raise Unsupported(
+            "a split cell on a GPU is not built yet; set SHORTSTACK_VERIFY__CELL_KIND=fused"
+        )
+    for path in remove_orphans():
+        log.warning("removed an orphaned segment", extra={"path": str(path)})
+    return ShmSegment(layout.size_bytes)

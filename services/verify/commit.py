@@ -1,0 +1,55 @@
+"""Judge and commit: from the target's choices to final tokens, and what of them is emitted.
+
+Pure but for the session's own fields: lengths change, no memory is touched. What the rows of a
+round wrote beyond the new length is stale and will be overwritten.
+"""
+
+from services.verify.pass_runner import PassResult
+from services.verify.session import Emitted, Finished, Session
+from shared.speculation.acceptance import cut_at_finish, judge_chain
+from shared.speculation.vocabulary import (
+    PLAIN_DECISION,
+    Decision,
+    Draft,
+    FinishReason,
+    TokenSource,
+)
+
+
+def commit_round(
+    session: Session,
+    decision: Decision | None,
+    draft: Draft | None,
+    result: PassResult,
+    max_context_len: int,
+) -> tuple[Emitted, FinishReason | None]:
+    """Commit one round (or the end of a prefill) and return what is emitted and why it ends."""
+    draft_tokens = draft.draft_tokens if draft else ()
+    verdict = judge_chain(draft_tokens, result.target_tokens)
+    committed = (*draft_tokens[: verdict.num_accepted], verdict.next_token)
+    num_kept, reason = cut_at_finish(committed, session.num_emitted, session.request.stop)
+    kept = committed[:num_kept]
+    sources = (TokenSource.ACCEPTED,) * verdict.num_accepted + (verdict.source,)
+    session.tokens += kept
+    session.num_run = len(session.tokens) - 1
+    if reason is None and len(session.tokens) >= max_context_len:
+        reason = FinishReason.LENGTH
+    round_index = session.round_index
+    session.round_index += 1
+    if decision is not None:
+        num_accepted = min(verdict.num_accepted, num_kept)
+        session.summary.count(len(draft_tokens), num_accepted, num_kept)
+    used = decision if decision is not None and draft is not None else PLAIN_DECISION
+    emitted = Emitted(
+        round_index, kept, sources[:num_kept], result.logprobs(kept), used, len(draft_tokens)
+    )
+    return emitted, reason
+
+
+def finish(session: Session, reason: FinishReason, now_ns: int) -> Finished:
+    """Return the last event of a session."""
+    if session.first_token_ns:
+        session.timings.decode_ns = now_ns - session.first_token_ns
+    last = session.tokens[-1]
+    stopped = reason is FinishReason.STOP and last in session.request.stop.stop_token_ids
+    return Finished(reason, last if stopped else None, session.summary, session.timings)

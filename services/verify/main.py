@@ -1,0 +1,120 @@
+"""The verify worker: `python -m services.verify.main`, configured by SHORTSTACK_* variables."""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+
+from services.verify.cell import Cell
+from services.verify.engine import MoveAll
+from services.verify.servicer import VerifyServicer
+from services.verify.settings import VerifyServiceSettings
+from shared.control.registry import LeasePublisher
+from shared.errors import ShortstackError
+from shared.model.config import read_config
+from shared.model.layer_stack import LayerStack
+from shared.rpc import shortstack_pb2_grpc as pb_grpc
+from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
+from shared.rpc.server import ServiceServer
+from shared.settings import SettingsError, load_settings
+from shared.telemetry.logs import configure_logs
+
+log = logging.getLogger(__name__)
+
+SERVICE_NAME = "shortstack.v1.VerifyService"
+SPECULATION = "speculation"
+# See services/draft/main.py: the event loop and the engine share one interpreter lock.
+SWITCH_INTERVAL_S = 0.0002
+DRAIN_POLL_S = 0.02
+MOVE_GRACE_S = 1.0
+
+
+class VerifyWorker:
+    """One verify worker's life: serve, drain, end."""
+
+    def __init__(self, settings: VerifyServiceSettings, stack: LayerStack) -> None:
+        self._settings = settings
+        self._shutdown = ShutdownSignal()
+        self._cell = Cell(settings, stack, self._shutdown.fail)
+        self._server = ServiceServer([SERVICE_NAME], has_reflection=settings.verify.has_reflection)
+        self._address = ""
+        self._publisher = LeasePublisher(settings.redis, lambda: self._cell.lease(self._address))
+        servicer = VerifyServicer(self._cell, self._begin_drain)
+        pb_grpc.add_VerifyServiceServicer_to_server(servicer, self._server.grpc_server)
+        self._drain_task: asyncio.Task[None] | None = None
+
+    async def serve(self) -> None:
+        """Serve until a signal, a finished drain or a fatal error."""
+        await self._server.set_serving(SPECULATION, False)
+        self._address = self._server.bind(self._settings.verify.listen)
+        self._cell.start(self._hear_of_speculation)
+        if self._settings.verify.cell_kind == "fused":
+            await self._server.set_serving(SPECULATION, True)
+        await self._server.start()
+        self._publisher.start()
+        log.info("listening", extra={"address": self._address, "worker_id": self._cell.worker_id})
+        await self._shutdown.wait()
+        if self._shutdown.error is not None:
+            # Sessions end with their streams; the gateway replays them elsewhere.
+            await self._publisher.withdraw()
+            self._cell.pool.close()
+            raise self._shutdown.error
+        await self._drain(self._settings.verify.drain_timeout_ms / 1000)
+        await self._server.stop(MOVE_GRACE_S)
+        await self._cell.close()
+
+    async def _hear_of_speculation(self, is_on: bool) -> None:
+        await self._server.set_serving(SPECULATION, is_on)
+
+    async def _begin_drain(self, timeout_s: float) -> None:
+        if self._drain_task is None:
+            self._cell.engine.is_draining = True
+            self._drain_task = asyncio.create_task(self._drain_and_end(timeout_s))
+
+    async def _drain_and_end(self, timeout_s: float) -> None:
+        await self._drain(timeout_s)
+        self._shutdown.request()
+
+    async def _drain(self, timeout_s: float) -> None:
+        """Leave the registry, refuse new sessions, let running ones finish, move the rest."""
+        engine = self._cell.engine
+        engine.is_draining = True
+        await self._publisher.withdraw()
+        await self._server.enter_graceful_shutdown()
+        deadline_s = time.monotonic() + timeout_s
+        while engine.num_sessions and time.monotonic() < deadline_s:
+            await asyncio.sleep(DRAIN_POLL_S)
+        if engine.num_sessions:
+            log.warning("moving sessions", extra={"num_sessions": engine.num_sessions})
+            engine.post(MoveAll("the worker is shutting down"))
+
+
+def main() -> None:
+    """Read settings, load the model, serve."""
+    try:
+        settings = load_settings(VerifyServiceSettings, os.environ)
+        configure_logs("verify", settings.log.level)
+        log.info("settings", extra={"settings": settings.model_dump(mode="json")})
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        settings.verify.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config = read_config(settings.model.path, settings.model.dtype)
+        stack = LayerStack(config, settings.model.device, progress=ProgressLog())
+    except SettingsError as error:
+        refuse_to_start("verify worker", str(error))
+    except ShortstackError as error:
+        refuse_to_start("verify worker", error.message)
+    asyncio.run(run(settings, stack))
+
+
+async def run(settings: VerifyServiceSettings, stack: LayerStack) -> None:
+    """Build the worker inside the event loop and serve; what it refuses ends the process."""
+    try:
+        worker = VerifyWorker(settings, stack)
+    except ShortstackError as error:
+        refuse_to_start("verify worker", error.message)
+    await worker.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Drafting in another process: the split cell. One long-lived stream carries all rounds.
+
+Runs in the event loop beside the gRPC server; the engine's thread hands tasks over and finds
+answers in its inbox. When the stream ends, for whatever reason, the engine is told, and this goes
+on trying to attach: speculation returns when a draft worker does.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived, Inbox
+from shared.errors import ModelMismatch, ShortstackError, StaleHandle
+from shared.rpc import shortstack_pb2 as pb
+from shared.rpc import shortstack_pb2_grpc as pb_grpc
+from shared.rpc.channel import open_channel, translated_errors
+from shared.rpc.convert import draft_from_proto, task_to_proto
+from shared.speculation.vocabulary import RoundTask
+
+log = logging.getLogger(__name__)
+
+ATTACH_TIMEOUT_S = 10.0
+RETRY_MIN_S = 0.1
+RETRY_MAX_S = 2.0
+
+
+class RemoteDrafter:
+    """The verify worker's side of the pair's stream."""
+
+    def __init__(
+        self,
+        target: str,
+        attach_request: pb.AttachRequest,
+        inbox: Inbox,
+        on_ready: Callable[[bool], Awaitable[None]],
+    ) -> None:
+        self._target = target
+        self._attach_request = attach_request
+        self._inbox = inbox
+        self._on_ready = on_ready
+        self._loop = asyncio.get_running_loop()
+        self._requests: asyncio.Queue[pb.RoundRequest | None] = asyncio.Queue()
+        self._num_batches = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Attach, and attach again whenever the stream ends."""
+        self._task = asyncio.create_task(self._keep_attached())
+
+    async def stop(self) -> None:
+        """Close the stream and stop trying."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def send(self, tasks: Sequence[RoundTask]) -> None:
+        """Send the rounds of one pass as one message; called from the engine's thread."""
+        self._num_batches += 1
+        boot_id, max_rows = self._attach_request.boot_id, self._attach_request.layout.max_rows
+        request = pb.RoundRequest(
+            batch_index=self._num_batches,
+            tasks=[task_to_proto(task, boot_id, max_rows) for task in tasks],
+        )
+        self._loop.call_soon_threadsafe(self._requests.put_nowait, request)
+
+    async def _keep_attached(self) -> None:
+        delay_s = RETRY_MIN_S
+        while True:
+            async with open_channel(self._target) as channel:
+                stub = pb_grpc.DraftServiceStub(channel)
+                try:
+                    attached = await self._attach(stub)
+                except ShortstackError as error:
+                    level = logging.DEBUG if error.is_retriable else logging.WARNING
+                    log.log(level, "attach failed", extra={"error": error.message})
+                    await asyncio.sleep(delay_s)
+                    delay_s = min(2 * delay_s, RETRY_MAX_S)
+                    continue
+                delay_s = RETRY_MIN_S
+                reason = await self._carry_rounds(stub, attached)
+            log.warning("draft worker lost", extra={"reason": reason})
+            await asyncio.sleep(RETRY_MIN_S)
+
+    async def _attach(self, stub: pb_grpc.DraftServiceStub) -> pb.AttachResponse:
+        with translated_errors():
+            answer: pb.AttachResponse = await stub.Attach(
+                self._attach_request, timeout=ATTACH_TIMEOUT_S
+            )
+        if answer.check_word != self._attach_request.boot_id:
+            raise StaleHandle("the draft worker maps other memory than this worker's pool")
+        if not answer.liveness_path:
+            raise ModelMismatch("the draft worker names no liveness lock")
+        return answer
+
+    async def _carry_rounds(
+        self, stub: pb_grpc.DraftServiceStub, attached: pb.AttachResponse
+    ) -> str:
+        """Carry rounds until the stream ends; return why it did."""
+        self._requests = asyncio.Queue()
+        call = stub.Round(self._outgoing(self._requests))
+        log.info("draft worker attached", extra={"worker_id": attached.worker_id})
+        self._inbox(DrafterReady(attached.worker_id, Path(attached.liveness_path)))
+        await self._on_ready(True)
+        reason = "the draft worker closed the stream"
+        try:
+            with translated_errors():
+                async for response in call:
+                    drafts = tuple(draft_from_proto(draft) for draft in response.drafts)
+                    self._inbox(DraftsArrived(drafts))
+        except ShortstackError as error:
+            reason = error.message
+        finally:
+            call.cancel()
+            self._requests.put_nowait(None)
+            self._inbox(DrafterLost(reason))
+            await self._on_ready(False)
+        return reason
+
+    async def _outgoing(
+        self, requests: "asyncio.Queue[pb.RoundRequest | None]"
+    ) -> AsyncIterator[pb.RoundRequest]:
+        while (request := await requests.get()) is not None:
+            yield request

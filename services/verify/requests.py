@@ -1,0 +1,116 @@
+"""Reads and checks a session's request: the earliest point at which this worker sees it."""
+
+from dataclasses import dataclass
+
+from services.verify.session import SessionRequest
+from shared.errors import InvalidRequest, Unsupported
+from shared.ids import SessionId, TokenId
+from shared.rpc import shortstack_pb2 as pb
+from shared.rpc.convert import sampling_from_proto
+from shared.speculation.methods.registry import method_named
+from shared.speculation.vocabulary import OFF, PLAIN_DECISION, Decision, ModelIdentity, StopParams
+
+MAX_LOGPROBS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRules:
+    """What a request is checked against."""
+
+    identity: ModelIdentity
+    defaults: Decision
+    max_draft_len: int
+
+
+def read_request(message: pb.GenerateRequest, rules: RequestRules) -> SessionRequest:
+    """Return the request as a value.
+
+    Raises:
+        InvalidRequest: a field is missing or out of range; names it.
+        Unsupported: a policy that this worker does not have.
+    """
+    identity = rules.identity
+    if not message.session_id:
+        raise InvalidRequest("session_id must not be empty", field="session_id")
+    if not message.token_ids:
+        raise InvalidRequest("token_ids must not be empty", field="token_ids")
+    if max(message.token_ids) >= identity.vocab_size:
+        raise InvalidRequest(
+            f"token_ids holds {max(message.token_ids)}, the vocabulary ends at "
+            f"{identity.vocab_size - 1}",
+            field="token_ids",
+        )
+    if len(message.token_ids) >= identity.max_context_len:
+        raise InvalidRequest(
+            f"{len(message.token_ids)} tokens leave no room in the context of "
+            f"{identity.max_context_len}",
+            field="token_ids",
+        )
+    if message.num_emitted >= len(message.token_ids):
+        raise InvalidRequest("num_emitted leaves no prompt", field="num_emitted")
+    return SessionRequest(
+        session_id=SessionId(message.session_id),
+        token_ids=tuple(TokenId(token) for token in message.token_ids),
+        num_emitted=message.num_emitted,
+        sampling=sampling_from_proto(message.sampling, identity.vocab_size),
+        stop=_read_stop(message, identity),
+        wished=_read_speculation(message.speculation, rules),
+        num_logprobs=_read_num_logprobs(message),
+    )
+
+
+def _read_stop(message: pb.GenerateRequest, identity: ModelIdentity) -> StopParams:
+    stop = message.stop
+    if stop.max_new_tokens <= message.num_emitted:
+        raise InvalidRequest(
+            f"stop.max_new_tokens {stop.max_new_tokens} must exceed the {message.num_emitted} "
+            "tokens already emitted",
+            field="stop.max_new_tokens",
+        )
+    ids = set(stop.stop_token_ids)
+    if not stop.ignore_eos:
+        ids |= set(identity.eos_token_ids)
+    return StopParams(stop.max_new_tokens, frozenset(ids), stop.min_new_tokens)
+
+
+def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Decision:
+    if message.policy not in ("", "static"):
+        raise Unsupported(f"policy {message.policy!r} is not known; use static")
+    method = message.method or rules.defaults.method
+    if method == OFF:
+        return PLAIN_DECISION
+    defaults = rules.defaults
+    decision = Decision(
+        method=method,
+        exit_layer=message.exit_layer if message.HasField("exit_layer") else defaults.exit_layer,
+        max_draft_len=(
+            message.max_draft_len if message.HasField("max_draft_len") else defaults.max_draft_len
+        ),
+        stop_threshold=(
+            message.stop_threshold
+            if message.HasField("stop_threshold")
+            else defaults.stop_threshold
+        ),
+        reason="pinned",
+    )
+    method_named(method).check(decision, rules.identity.num_layers)
+    if decision.max_draft_len > rules.max_draft_len:
+        raise InvalidRequest(
+            f"max_draft_len {decision.max_draft_len} exceeds this worker's {rules.max_draft_len}",
+            field="speculation.max_draft_len",
+        )
+    if not 0 <= decision.stop_threshold <= 1:
+        raise InvalidRequest(
+            "stop_threshold must lie in [0, 1]", field="speculation.stop_threshold"
+        )
+    return decision
+
+
+def _read_num_logprobs(message: pb.GenerateRequest) -> int | None:
+    if not message.HasField("num_logprobs"):
+        return None
+    if message.num_logprobs > MAX_LOGPROBS:
+        raise InvalidRequest(
+            f"num_logprobs {message.num_logprobs} exceeds {MAX_LOGPROBS}", field="num_logprobs"
+        )
+    return message.num_logprobs

@@ -1,0 +1,80 @@
+"""VerifyService: messages -> values -> messages. Computes nothing; the engine does."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
+from typing import Any
+
+from services.verify.cell import Cell
+from services.verify.engine import Cancel, Submit, Wake
+from services.verify.requests import read_request
+from services.verify.streams import SessionStream
+from shared.errors import WorkerDraining
+from shared.rpc import shortstack_pb2 as pb
+from shared.rpc import shortstack_pb2_grpc as pb_grpc
+from shared.rpc.convert import identity_to_proto, summary_to_proto
+from shared.speculation.methods.registry import METHODS
+
+
+class VerifyServicer(pb_grpc.VerifyServiceServicer):
+    """One cell's service."""
+
+    def __init__(self, cell: Cell, on_drain: Callable[[float], Awaitable[None]]) -> None:
+        self._cell = cell
+        self._on_drain = on_drain
+
+    async def Generate(
+        self, request: pb.GenerateRequest, context: Any
+    ) -> AsyncIterator[pb.GenerateResponse]:
+        """Run one session; its memory goes when this stream ends, whatever ended it."""
+        engine = self._cell.engine
+        if engine.is_draining:
+            raise WorkerDraining("this worker is draining")
+        checked = read_request(request, self._cell.rules)
+        stream = SessionStream(checked, time.perf_counter_ns(), lambda: engine.post(Wake()))
+        engine.post(Submit(stream.session))
+        try:
+            async for message in stream.messages(self._cell.settings.verify.cell_id):
+                yield message
+        finally:
+            engine.post(Cancel(stream.session))
+
+    async def GetVerifyInfo(
+        self, request: pb.GetVerifyInfoRequest, context: Any
+    ) -> pb.GetVerifyInfoResponse:
+        """Say what this worker is and how it is doing."""
+        cell = self._cell
+        verify = cell.settings.verify
+        defaults = cell.rules.defaults
+        return pb.GetVerifyInfoResponse(
+            cell_id=verify.cell_id,
+            worker_id=cell.worker_id,
+            boot_id=cell.boot_id,
+            model=identity_to_proto(cell.rules.identity),
+            page_size=cell.pool.layout.page_size,
+            pool=pb.PoolState(**cell.engine.state()),
+            methods=[*sorted(METHODS), "off"],
+            default_speculation=pb.SpeculationParams(
+                method=defaults.method,
+                exit_layer=defaults.exit_layer,
+                max_draft_len=defaults.max_draft_len,
+                stop_threshold=defaults.stop_threshold,
+                policy="static",
+            ),
+            cell_kind=verify.cell_kind,
+            transport=cell.transport,
+            num_draft_workers=cell.engine.rounds.num_draft_workers,
+            num_sessions=cell.engine.num_sessions,
+            max_sessions=verify.max_sessions,
+            settings_json=cell.settings.to_json(),
+            build=version("shortstack-serve"),
+            is_draining=cell.engine.is_draining,
+            speculation=summary_to_proto(cell.engine.summary),
+            counters=cell.counters(),
+        )
+
+    async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:
+        """Refuse new sessions from now on; the process ends when the running ones have."""
+        timeout_ms = request.timeout_ms or self._cell.settings.verify.drain_timeout_ms
+        await self._on_drain(timeout_ms / 1000)
+        return pb.DrainResponse(num_sessions=self._cell.engine.num_sessions)

@@ -1,0 +1,158 @@
+"""A session: one sequence in this cell, from admission to the end of its stream.
+
+Owned by the engine's thread. Between rounds `tokens` are final, KV of all layers holds positions
+[0, num_run), and after the prefill num_run = committed_len - 1: the last token is pending.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shared.errors import ShortstackError
+from shared.ids import SessionId, TokenId
+from shared.model.page_table import PageTable
+from shared.speculation.vocabulary import (
+    Decision,
+    Extent,
+    FinishReason,
+    RoundTask,
+    SamplingParams,
+    SpeculationSummary,
+    StopParams,
+    TokenSource,
+)
+
+Logprobs = tuple[float, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequest:
+    """What a session is asked to do, checked."""
+
+    session_id: SessionId
+    token_ids: tuple[TokenId, ...]
+    num_emitted: int
+    sampling: SamplingParams
+    stop: StopParams
+    wished: Decision
+    num_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """Tokens of one round, for the stream."""
+
+    round_index: int
+    token_ids: tuple[TokenId, ...]
+    sources: tuple[TokenSource, ...]
+    logprobs: tuple[Logprobs, ...]
+    decision: Decision
+    draft_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a session, for the stream."""
+
+    reason: FinishReason
+    stop_token_id: int | None
+    summary: SpeculationSummary
+    timings: "Timings"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The session has its pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The session must go on in another cell."""
+
+    reason: str
+
+
+SessionEvent = Started | Emitted | Finished | Moved | ShortstackError
+Sink = Callable[[SessionEvent], None]
+
+
+@dataclass(slots=True)
+class Timings:
+    """Times of a session, ns."""
+
+    queue_ns: int = 0
+    prefill_ns: int = 0
+    decode_ns: int = 0
+    draft_ns: int = 0
+    verify_ns: int = 0
+
+
+@dataclass(slots=True)
+class Session:
+    """The state of a session."""
+
+    request: SessionRequest
+    sink: Sink
+    arrived_ns: int
+    num_unread: Callable[[], int]
+    tokens: list[TokenId] = field(default_factory=list)
+    table: PageTable | None = None
+    exit_slot: int = -1
+    num_run: int = 0
+    round_index: int = 0
+    admitted_ns: int = 0
+    first_token_ns: int = 0
+    is_cancelled: bool = False
+    summary: SpeculationSummary = field(default_factory=SpeculationSummary)
+    timings: Timings = field(default_factory=Timings)
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.request.token_ids)
+
+    @property
+    def session_id(self) -> SessionId:
+        """The session's id."""
+        return self.request.session_id
+
+    @property
+    def prompt_len(self) -> int:
+        """Tokens of the client's prompt; those behind it were generated."""
+        return len(self.request.token_ids) - self.request.num_emitted
+
+    @property
+    def committed_len(self) -> int:
+        """n, the number of final tokens."""
+        return len(self.tokens)
+
+    @property
+    def num_emitted(self) -> int:
+        """Tokens generated, those before a replay included."""
+        return len(self.tokens) - self.prompt_len
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether the prefill is done: only the last token is pending."""
+        return self.num_run == len(self.tokens) - 1 and self.num_emitted > 0
+
+    def max_len(self, max_context_len: int) -> int:
+        """Return the tokens that the session may have at its end."""
+        return min(self.prompt_len + self.request.stop.max_new_tokens, max_context_len)
+
+    def make_task(self, decision: Decision) -> RoundTask:
+        """Return the session's next round as a task for a draft worker."""
+        assert self.table is not None
+        return RoundTask(
+            session_id=self.session_id,
+            round_index=self.round_index,
+            extents=self.table.extents,
+            exit_slot=self.exit_slot,
+            pending_tokens=(self.tokens[-1],),
+            committed_len=len(self.tokens),
+            prompt_len=self.prompt_len,
+            decision=decision,
+            sampling=self.request.sampling,
+            stop_token_ids=self.request.stop.stop_token_ids,
+        )
+
+    def extents(self) -> tuple[Extent, ...]:
+        """Return the pages held; none while waiting."""
+        return self.table.extents if self.table else ()

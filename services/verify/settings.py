@@ -1,0 +1,53 @@
+"""Options of the verify worker: SHORTSTACK_VERIFY__* and the groups it shares."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from shared.settings import Group, LogSettings, ModelSettings, RedisSettings, ServiceSettings
+
+
+class VerifySettings(Group):
+    """SHORTSTACK_VERIFY__*"""
+
+    listen: str = Field(description="`host:port` or `unix:/path` that gateways call")
+    advertise: str = Field("", description="address in the lease; empty: the one listened on")
+    runtime_dir: Path = Field(description="0700 directory for locks and sockets of the cell")
+    cell_id: str = Field("cell-0", min_length=1, description="name of the cell")
+    cell_kind: Literal["split", "fused", "plain"] = Field(
+        "split", description="drafts by another process, in this one, or none"
+    )
+    draft_target: str = Field("", description="where the draft worker listens (split cells)")
+    page_size: int = Field(16, ge=1, le=4096, description="positions of a KV page")
+    num_pages: int = Field(0, ge=0, description="pages of the pool; 0: derived from the sessions")
+    max_sessions: int = Field(16, ge=1, le=4096, description="sessions at a time")
+    max_waiting: int = Field(64, ge=0, description="sessions waiting for room; more are refused")
+    queue_timeout_ms: int = Field(30_000, ge=1, description="longest wait for room")
+    method: Literal["layerskip", "off"] = Field("layerskip", description="default method")
+    exit_layer: int = Field(0, ge=0, description="default exit layer E; 0: a quarter of the layers")
+    draft_len: int = Field(4, ge=0, description="default draft length d")
+    stop_threshold: float = Field(0.0, ge=0, le=1, description="default confidence to go on")
+    max_draft_len: int = Field(16, ge=1, le=256, description="longest draft a request may ask for")
+    prefill_chunk_len: int = Field(512, ge=1, description="prompt rows of one pass")
+    round_timeout_ms: int = Field(250, ge=1, description="least time before a round is abandoned")
+    max_unread: int = Field(1024, ge=1, description="unread tokens that pause a session")
+    drain_timeout_ms: int = Field(30_000, ge=0, description="time for sessions at shutdown")
+    has_reflection: bool = Field(True, description="serve gRPC reflection")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "VerifySettings":
+        if self.cell_kind == "split" and not self.draft_target:
+            raise ValueError("a split cell needs DRAFT_TARGET, the draft worker's address")
+        if self.draft_len > self.max_draft_len:
+            raise ValueError(f"DRAFT_LEN {self.draft_len} exceeds MAX_DRAFT_LEN")
+        return self
+
+
+class VerifyServiceSettings(ServiceSettings):
+    """Everything the verify worker reads."""
+
+    model: ModelSettings
+    redis: RedisSettings = RedisSettings()
+    log: LogSettings = LogSettings()
+    verify: VerifySettings

@@ -1,0 +1,1 @@
+"""Policies: pure functions that decide a session's next round."""

@@ -1,0 +1,42 @@
+"""The static policy: the method, exit layer, draft length and threshold that the session asked for.
+
+Pure. `clamp` runs behind every policy: no decision may ask for more than the session has room for.
+"""
+
+from dataclasses import dataclass, replace
+
+from shared.speculation.vocabulary import PLAIN_DECISION, Decision
+
+NAME = "static"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Room that one session has for its next round, in tokens."""
+
+    tokens_left: int
+    context_left: int
+    max_rows: int
+
+    @property
+    def max_draft_len(self) -> int:
+        """Longest draft: the round commits one token more, and hands over one row more."""
+        return max(0, min(self.tokens_left - 1, self.context_left - 1, self.max_rows - 1))
+
+
+def decide(wished: Decision, limits: Limits, *, has_draft_worker: bool) -> Decision:
+    """Return the decision for a session's next round."""
+    if wished.is_off:
+        return PLAIN_DECISION
+    if not has_draft_worker:
+        return replace(PLAIN_DECISION, reason="no_draft_worker")
+    return clamp(wished, limits)
+
+
+def clamp(decision: Decision, limits: Limits) -> Decision:
+    """Shorten a decision to what the session has room for; no room at all is off."""
+    if decision.max_draft_len <= limits.max_draft_len:
+        return decision
+    if limits.max_draft_len == 0:
+        return replace(PLAIN_DECISION, reason="limit")
+    return replace(decision, max_draft_len=limits.max_draft_len, reason="limit")

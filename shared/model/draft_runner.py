@@ -1,0 +1,84 @@
+"""The draft side of the model: steps of one row per session, each leaving at its own exit layer.
+
+rows sorted by exit layer, deepest first; at layer l the active rows are a prefix
+
+layers  0 .......... E_2 .......... E_1
+row 0   |============================|
+row 1   |============================|
+row 2   |=============|
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from shared.ids import TokenId
+from shared.model.kv_pool import KVPool
+from shared.model.layer_stack import LayerStack
+from shared.model.page_table import PageTable
+from shared.model.rows import RowBatch, SessionRows, pack_rows
+from shared.model.sampling import RowChoice, choose
+from shared.speculation.methods.base import DraftRow
+from shared.speculation.vocabulary import RoundTask
+
+
+class StackDraftRunner:
+    """Runs draft steps on a layer stack in a pool; implements `DraftRunner`."""
+
+    def __init__(self, stack: LayerStack, pool: KVPool) -> None:
+        self._stack = stack
+        self._pool = pool
+
+    def open_table(self, task: RoundTask) -> PageTable:
+        """Return the session's page table, checked against the pool."""
+        return self._pool.page_table(task.extents)
+
+    def read_history(self, table: PageTable, end: int) -> list[TokenId]:
+        """Return the session's tokens at positions [0, end) from the shared region."""
+        return [TokenId(token) for token in self._pool.read_tokens(table, end)]
+
+    def step(self, rows: Sequence[DraftRow]) -> tuple[list[TokenId], list[float]]:
+        """Run one step; writes KV of [0, E) and the exit state of every row."""
+        stack = self._stack
+        stack.ensure_loaded(rows[0].exit_layer)
+        batch = pack_rows(
+            [SessionRows(row.table, [row.token_id], row.position) for row in rows],
+            stack.rope_table_P1C,
+        )
+        exits_RD = self._run_to_exits(rows, batch)
+        self._store(rows, exits_RD)
+        wishes = [(index, row.head) for index, row in enumerate(rows) if row.head is not None]
+        if not wishes:
+            return [], []
+        if len(wishes) < len(rows):
+            picked = torch.tensor([index for index, _ in wishes], device=stack.device)
+            exits_RD = exits_RD.index_select(0, picked)
+        row_choices = [
+            RowChoice(head.params, head.position, head.prompt_len, head.history)
+            for _, head in wishes
+        ]
+        choices = choose(stack.head(exits_RD), row_choices)
+        return choices.tokens, choices.confidences
+
+    def _run_to_exits(self, rows: Sequence[DraftRow], batch: RowBatch) -> torch.Tensor:
+        """Return x_E [R, D], each row at its own exit."""
+        x_RD = self._stack.embed(batch)
+        left: list[torch.Tensor] = []
+        layer, num_active = 0, len(rows)
+        while num_active:
+            exit_layer = rows[num_active - 1].exit_layer
+            active = batch.prefix(num_active)
+            x_RD = self._stack.run(x_RD, layer, exit_layer, active, self._pool.layers)
+            num_staying = sum(row.exit_layer > exit_layer for row in rows[:num_active])
+            left.insert(0, x_RD[num_staying:])
+            x_RD = x_RD[:num_staying]
+            layer, num_active = exit_layer, num_staying
+        return left[0] if len(left) == 1 else torch.cat(left)
+
+    def _store(self, rows: Sequence[DraftRow], exits_RD: torch.Tensor) -> None:
+        if len(rows) == 1:
+            self._pool.exit_states[rows[0].exit_slot, rows[0].row_index].copy_(exits_RD[0])
+            return
+        slots = torch.tensor([row.exit_slot for row in rows], device=exits_RD.device)
+        indices = torch.tensor([row.row_index for row in rows], device=exits_RD.device)
+        self._pool.exit_states.index_put_((slots, indices), exits_RD)

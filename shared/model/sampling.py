@@ -1,0 +1,217 @@
+"""The choice of a token: warping, counter-based noise, confidence.
+
+    token = argmax_v( warp(logits)[v] + gumbel(seed, position, v) )
+
+The noise is a pure function of (seed, position, token id) by an integer hash, so draft and target
+share it, and the choice at a position depends on neither worker, batch nor method
+(drafter-invariant coupling: Daliri et al. 2024, arXiv:2408.07978). Temperature 0 adds no noise; ties
+go to the lowest id. `position` is the index, prompt included, of the token being chosen.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from shared.ids import TokenId
+from shared.speculation.vocabulary import SamplingParams
+
+MASK_32 = 0xFFFFFFFF
+MASK_64 = 0xFFFFFFFFFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class RowChoice:
+    """One row to choose for: its parameters, the position being chosen, the tokens before it.
+
+    `history` is needed only where a penalty is on: all tokens [0, position); those from
+    `prompt_len` on were generated.
+    """
+
+    params: SamplingParams
+    position: int
+    prompt_len: int = 0
+    history: Sequence[TokenId] = ()
+
+
+@dataclass(slots=True)
+class Choices:
+    """Chosen ids and their confidences, row by row.
+
+    Confidence under greedy is the raw softmax probability of the chosen id; under sampling
+    1 / (1 + exp(-gap)) of the two best perturbed scores (the raw probability says nothing about
+    agreement under shared noise). `gaps` are the gaps between the two best scores.
+    """
+
+    tokens: list[TokenId] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+
+
+def choose(
+    logits_RV: torch.Tensor, rows: Sequence[RowChoice], *, with_gaps: bool = False
+) -> Choices:
+    """Choose a token for every row of float32 logits; the logits are left as they are."""
+    if all(row.params.is_plain_argmax for row in rows):
+        return _choose_greedy(logits_RV, with_gaps)
+    choices = Choices()
+    start = 0
+    while start < len(rows):
+        end = start + 1
+        while end < len(rows) and rows[end].params is rows[start].params:
+            end += 1
+        _choose_alike(logits_RV[start:end], rows[start:end], choices)
+        start = end
+    return choices
+
+
+def _choose_greedy(logits_RV: torch.Tensor, with_gaps: bool) -> Choices:
+    best_R, tokens_R = logits_RV.max(-1)
+    confidences_R = (best_R - logits_RV.logsumexp(-1)).exp_()
+    gaps = _top_gaps(logits_RV) if with_gaps else []
+    return Choices(tokens_R.tolist(), confidences_R.tolist(), gaps)
+
+
+def _top_gaps(scores_RV: torch.Tensor) -> list[float]:
+    top = scores_RV.topk(2, -1).values
+    gaps: list[float] = (top[:, 0] - top[:, 1]).tolist()
+    return gaps
+
+
+def _choose_alike(logits_RV: torch.Tensor, rows: Sequence[RowChoice], choices: Choices) -> None:
+    params = rows[0].params
+    scores_RV = warp(logits_RV, rows)
+    if not params.is_greedy:
+        positions = [row.position for row in rows]
+        scores_RV = scores_RV + gumbel(
+            params.seed, positions, logits_RV.shape[-1], logits_RV.device
+        )
+    tokens_R = scores_RV.argmax(-1)
+    gaps = _top_gaps(scores_RV)
+    if params.is_greedy:
+        chosen = logits_RV.gather(-1, tokens_R.unsqueeze(-1)).squeeze(-1)
+        confidences = (chosen - logits_RV.logsumexp(-1)).exp_().tolist()
+    else:
+        confidences = [1.0 / (1.0 + math.exp(-min(gap, 700.0))) for gap in gaps]
+    choices.tokens += tokens_R.tolist()
+    choices.confidences += confidences
+    choices.gaps += gaps
+
+
+def warp(logits_RV: torch.Tensor, rows: Sequence[RowChoice]) -> torch.Tensor:
+    """Apply bias, penalties, temperature, top-k, top-p and min-p, in this order.
+
+    Args:
+        logits_RV: float32 rows of one session.
+        rows: one entry per row; they share their parameters, not their histories.
+
+    Returns:
+        Scores [R, V]; a token that was dropped has -inf. Left unnormalised: an argmax of scores
+        plus noise is the same with any constant added to a row.
+    """
+    params = rows[0].params
+    scores_RV = logits_RV
+    if params.logit_bias:
+        scores_RV = scores_RV.clone()
+        ids = torch.tensor([token for token, _ in params.logit_bias], device=scores_RV.device)
+        bias = torch.tensor([bias for _, bias in params.logit_bias], device=scores_RV.device)
+        scores_RV[:, ids] += bias
+    if params.needs_history:
+        scores_RV = torch.stack([_penalize(s, row) for s, row in zip(scores_RV, rows, strict=True)])
+    if params.is_greedy:
+        return scores_RV
+    scores_RV = scores_RV / params.temperature
+    if params.top_k:
+        scores_RV = _keep_top_k(scores_RV, params.top_k)
+    if params.top_p < 1.0:
+        scores_RV = _keep_top_p(scores_RV, params.top_p)
+    if params.min_p > 0.0:
+        floor = scores_RV.max(-1, keepdim=True).values + math.log(params.min_p)
+        scores_RV = scores_RV.masked_fill(scores_RV < floor, -math.inf)
+    return scores_RV
+
+
+def _penalize(scores_V: torch.Tensor, row: RowChoice) -> torch.Tensor:
+    """Apply repetition (Keskar et al. 2019, arXiv:1909.05858), presence and frequency penalties."""
+    params = row.params
+    scores_V = scores_V.clone()
+    if params.repetition_penalty != 1.0 and row.history:
+        seen = torch.tensor(sorted(set(row.history)), device=scores_V.device)
+        values = scores_V[seen]
+        factor = params.repetition_penalty
+        scores_V[seen] = torch.where(values > 0, values / factor, values * factor)
+    generated = row.history[row.prompt_len :]
+    if generated and (params.presence_penalty or params.frequency_penalty):
+        ids = torch.tensor(list(generated), device=scores_V.device)
+        counts_V = torch.bincount(ids, minlength=scores_V.shape[0]).to(scores_V.dtype)
+        scores_V -= params.frequency_penalty * counts_V
+        scores_V -= params.presence_penalty * (counts_V > 0).to(scores_V.dtype)
+    return scores_V
+
+
+def _keep_top_k(scores_RV: torch.Tensor, top_k: int) -> torch.Tensor:
+    kth = scores_RV.topk(min(top_k, scores_RV.shape[-1]), -1).values[:, -1:]
+    return scores_RV.masked_fill(scores_RV < kth, -math.inf)
+
+
+def _keep_top_p(scores_RV: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Keep the smallest set whose probability reaches top_p, the likeliest token always."""
+    sorted_scores, order = scores_RV.sort(dim=-1, descending=True, stable=True)
+    probabilities = sorted_scores.softmax(-1)
+    before = probabilities.cumsum(-1) - probabilities
+    is_dropped = torch.zeros_like(scores_RV, dtype=torch.bool)
+    is_dropped.scatter_(-1, order, before >= top_p)
+    return scores_RV.masked_fill(is_dropped, -math.inf)
+
+
+def gumbel(
+    seed: int, positions: Sequence[int], vocab_size: int, device: torch.device
+) -> torch.Tensor:
+    """Return standard Gumbel noise [len(positions), vocab_size], float32.
+
+    A 64-bit key of (seed, position) is mixed on the host; two rounds of murmur3's 32-bit finaliser
+    over (token id, key) give 32 uniform bits, in integer arithmetic that is bit-equal everywhere.
+    The two logarithms run in float64 and are rounded to float32, so that devices agree.
+    """
+    keys = [_mix_key(seed, position) for position in positions]
+    low = torch.tensor([[key & MASK_32] for key in keys], device=device)
+    high = torch.tensor([[key >> 32] for key in keys], device=device)
+    ids_V = torch.arange(vocab_size, device=device)
+    bits = _mix32(_mix32(ids_V ^ low) ^ high)
+    uniform = (bits.double() + 0.5) * 2.0**-32
+    return uniform.log_().neg_().log_().neg_().float()
+
+
+def _mix_key(seed: int, position: int) -> int:
+    """Mix seed and position to 64 bits (the finaliser of splitmix64, twice)."""
+    key = _mix64((seed + 0x9E3779B97F4A7C15) & MASK_64)
+    return _mix64((key ^ (position * 0xBF58476D1CE4E5B9)) & MASK_64)
+
+
+def _mix64(value: int) -> int:
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK_64
+    return value ^ (value >> 31)
+
+
+def _mix32(value: torch.Tensor) -> torch.Tensor:
+    """Mix 32-bit values held in int64 (murmur3's finaliser)."""
+    value = value ^ (value >> 16)
+    value = (value * 0x85EBCA6B) & MASK_32
+    value = value ^ (value >> 13)
+    value = (value * 0xC2B2AE35) & MASK_32
+    return value ^ (value >> 16)
+
+
+def logprobs_of(
+    logits_RV: torch.Tensor, tokens: Sequence[TokenId], num_top: int
+) -> list[tuple[float, list[tuple[int, float]]]]:
+    """Return each token's raw log probability and the `num_top` likeliest ids with theirs."""
+    logprobs_RV = logits_RV.log_softmax(-1)
+    found = []
+    for logprobs_V, token in zip(logprobs_RV, tokens, strict=True):
+        values, ids = logprobs_V.topk(num_top)
+        top = list(zip(ids.tolist(), values.tolist(), strict=True))
+        found.append((float(logprobs_V[token]), top))
+    return found

@@ -1,0 +1,41 @@
+"""Builds channels to peers; failures of their calls come back as errors of `shared.errors`."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import grpc
+
+from shared.rpc.server import KEEPALIVE_OPTIONS
+from shared.rpc.status import from_rpc_error
+
+ResponseT = TypeVar("ResponseT")
+
+
+def open_channel(target: str) -> grpc.aio.Channel:
+    """Open a channel to `host:port` or `unix:/path`; connects lazily, reconnects by itself."""
+    options: list[tuple[str, Any]] = [
+        *KEEPALIVE_OPTIONS[:4],
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.enable_retries", 0),
+        # One connection per channel, even for equal targets in one process.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    return grpc.aio.insecure_channel(target, options=options)
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise our error in place of grpc's; the only place on the client side."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from None
+
+
+async def responses(call: "grpc.aio.UnaryStreamCall[Any, ResponseT]") -> AsyncIterator[ResponseT]:
+    """Iterate over the answers of a stream, with our errors."""
+    with translated_errors():
+        async for response in call:
+            yield response

@@ -1,0 +1,214 @@
+"""Messages <-> values of the vocabulary. What a peer sent is checked here, before it is used."""
+
+import math
+
+from shared.errors import InvalidRequest
+from shared.ids import SessionId, TokenId
+from shared.rpc import shortstack_pb2 as pb
+from shared.speculation.vocabulary import (
+    Decision,
+    Draft,
+    Extent,
+    FinishReason,
+    ModelIdentity,
+    RoundTask,
+    SamplingParams,
+    SpeculationSummary,
+    TokenSource,
+)
+
+SOURCE_ON_WIRE = {
+    TokenSource.PLAIN: pb.TOKEN_SOURCE_PLAIN,
+    TokenSource.ACCEPTED: pb.TOKEN_SOURCE_ACCEPTED,
+    TokenSource.RECOVERED: pb.TOKEN_SOURCE_RECOVERED,
+    TokenSource.BONUS: pb.TOKEN_SOURCE_BONUS,
+}
+REASON_ON_WIRE = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.CANCELLED: pb.FINISH_REASON_CANCELLED,
+}
+
+
+def sampling_from_proto(message: pb.SamplingParams, vocab_size: int) -> SamplingParams:
+    """Read and check sampling parameters.
+
+    Raises:
+        InvalidRequest: a parameter is out of range; its field is named.
+    """
+    params = SamplingParams(
+        temperature=message.temperature,
+        top_k=message.top_k,
+        top_p=message.top_p if message.HasField("top_p") else 1.0,
+        min_p=message.min_p,
+        seed=message.seed,
+        repetition_penalty=(
+            message.repetition_penalty if message.HasField("repetition_penalty") else 1.0
+        ),
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        logit_bias=tuple(sorted(message.logit_bias.items())),
+    )
+    _check(0 <= params.temperature <= 100, "sampling.temperature", "must lie in [0, 100]")
+    _check(0 < params.top_p <= 1, "sampling.top_p", "must lie in (0, 1]")
+    _check(0 <= params.min_p <= 1, "sampling.min_p", "must lie in [0, 1]")
+    _check(
+        0 < params.repetition_penalty <= 100,
+        "sampling.repetition_penalty",
+        "must lie in (0, 100]; 1 is no penalty",
+    )
+    for name in ("presence_penalty", "frequency_penalty"):
+        _check(-2 <= getattr(params, name) <= 2, f"sampling.{name}", "must lie in [-2, 2]")
+    for token, bias in params.logit_bias:
+        _check(token < vocab_size, "sampling.logit_bias", f"token {token} is not in the vocabulary")
+        _check(math.isfinite(bias), "sampling.logit_bias", "must be finite")
+    return params
+
+
+def _check(holds: bool, field: str, message: str) -> None:
+    # NaN fails every comparison, so it is refused too.
+    if not holds:
+        raise InvalidRequest(f"{field} {message}", field=field)
+
+
+def sampling_to_proto(params: SamplingParams) -> pb.SamplingParams:
+    """Write sampling parameters; what has no effect is left out."""
+    message = pb.SamplingParams(
+        temperature=params.temperature,
+        top_k=params.top_k,
+        min_p=params.min_p,
+        seed=params.seed,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        logit_bias=dict(params.logit_bias),
+    )
+    if params.top_p != 1.0:
+        message.top_p = params.top_p
+    if params.repetition_penalty != 1.0:
+        message.repetition_penalty = params.repetition_penalty
+    return message
+
+
+def task_to_proto(task: RoundTask, boot_id: int, max_rows: int) -> pb.RoundTask:
+    """Write a round for the draft worker."""
+    return pb.RoundTask(
+        session_id=task.session_id,
+        round_index=task.round_index,
+        kv_handle=pb.KVHandle(
+            boot_id=boot_id,
+            extents=[
+                pb.PageExtent(first_page=extent.first_page, num_pages=extent.num_pages)
+                for extent in task.extents
+            ],
+        ),
+        exit_states_handle=pb.ExitStatesHandle(slot=task.exit_slot, num_rows=max_rows),
+        pending_tokens=task.pending_tokens,
+        committed_len=task.committed_len,
+        prompt_len=task.prompt_len,
+        method=task.decision.method,
+        exit_layer=task.decision.exit_layer,
+        max_draft_len=task.decision.max_draft_len,
+        stop_threshold=task.decision.stop_threshold,
+        sampling=sampling_to_proto(task.sampling),
+        stop_token_ids=sorted(task.stop_token_ids),
+    )
+
+
+def task_from_proto(message: pb.RoundTask, vocab_size: int) -> RoundTask:
+    """Read a round; bounds of handles are the attachment's to check.
+
+    Raises:
+        InvalidRequest: a field is out of range.
+    """
+    _check(len(message.pending_tokens) >= 1, "pending_tokens", "must not be empty")
+    _check(
+        all(token < vocab_size for token in message.pending_tokens),
+        "pending_tokens",
+        "holds an id outside the vocabulary",
+    )
+    _check(message.committed_len >= 1, "committed_len", "must be at least 1")
+    _check(message.max_draft_len >= 1, "max_draft_len", "must be at least 1")
+    return RoundTask(
+        session_id=SessionId(message.session_id),
+        round_index=message.round_index,
+        extents=tuple(
+            Extent(extent.first_page, extent.num_pages) for extent in message.kv_handle.extents
+        ),
+        exit_slot=message.exit_states_handle.slot,
+        pending_tokens=tuple(TokenId(token) for token in message.pending_tokens),
+        committed_len=message.committed_len,
+        prompt_len=message.prompt_len,
+        decision=Decision(
+            message.method, message.exit_layer, message.max_draft_len, message.stop_threshold
+        ),
+        sampling=sampling_from_proto(message.sampling, vocab_size),
+        stop_token_ids=frozenset(message.stop_token_ids),
+    )
+
+
+def draft_to_proto(draft: Draft) -> pb.RoundDraft:
+    """Write a draft for the verify worker."""
+    return pb.RoundDraft(
+        session_id=draft.session_id,
+        round_index=draft.round_index,
+        draft_tokens=draft.draft_tokens,
+        confidences=draft.confidences,
+        exit_states_handle=pb.ExitStatesHandle(
+            slot=draft.exit_slot, num_rows=len(draft.draft_tokens) + 1
+        ),
+        timings=pb.DraftTimings(queue_ns=draft.queue_ns, draft_ns=draft.draft_ns),
+        error=draft.error,
+    )
+
+
+def draft_from_proto(message: pb.RoundDraft) -> Draft:
+    """Read a draft; that it fits its task is the verify worker's to check."""
+    return Draft(
+        session_id=SessionId(message.session_id),
+        round_index=message.round_index,
+        draft_tokens=tuple(TokenId(token) for token in message.draft_tokens),
+        confidences=tuple(message.confidences),
+        exit_slot=message.exit_states_handle.slot,
+        queue_ns=message.timings.queue_ns,
+        draft_ns=message.timings.draft_ns,
+        error=message.error,
+    )
+
+
+def summary_to_proto(summary: SpeculationSummary) -> pb.SpeculationSummary:
+    """Write a summary."""
+    return pb.SpeculationSummary(
+        num_drafts=summary.num_drafts,
+        num_draft_tokens=summary.num_draft_tokens,
+        num_accepted_tokens=summary.num_accepted_tokens,
+        num_plain_rounds=summary.num_plain_rounds,
+        num_emitted_in_drafts=summary.num_emitted_in_drafts,
+        acceptance_histogram=summary.acceptance_histogram,
+    )
+
+
+def summary_from_proto(message: pb.SpeculationSummary) -> SpeculationSummary:
+    """Read a summary."""
+    return SpeculationSummary(
+        num_drafts=message.num_drafts,
+        num_draft_tokens=message.num_draft_tokens,
+        num_accepted_tokens=message.num_accepted_tokens,
+        num_plain_rounds=message.num_plain_rounds,
+        num_emitted_in_drafts=message.num_emitted_in_drafts,
+        acceptance_histogram=list(message.acceptance_histogram),
+    )
+
+
+def identity_to_proto(identity: ModelIdentity) -> pb.ModelInfo:
+    """Write a model's identity."""
+    return pb.ModelInfo(
+        model_name=identity.model_name,
+        model_fingerprint=identity.model_fingerprint,
+        model_type=identity.model_type,
+        dtype=identity.dtype,
+        num_layers=identity.num_layers,
+        hidden_size=identity.hidden_size,
+        vocab_size=identity.vocab_size,
+        max_context_len=identity.max_context_len,
+        eos_token_ids=identity.eos_token_ids,
+    )

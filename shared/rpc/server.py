@@ -1,0 +1,144 @@
+"""Builds the grpc.aio server of a service: error mapping, health checking, reflection, keepalive.
+
+Knows nothing of what a service does. Errors of `shared.errors` end a call with their status; any
+other exception is a bug: it is logged with its trace and ends the call with INTERNAL.
+"""
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from shared.errors import Internal, ShortstackError
+from shared.rpc.status import abort
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_OPTIONS = [
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+]
+
+
+class ServiceServer:
+    """One gRPC port with health and reflection for the services added to it."""
+
+    def __init__(self, service_names: list[str], *, has_reflection: bool = True) -> None:
+        self.grpc_server = grpc.aio.server(
+            interceptors=[ErrorInterceptor()],
+            options=[*KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)],
+        )
+        self._names = ["", *service_names]
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc_server)
+        if has_reflection:
+            names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, self.grpc_server)
+
+    def bind(self, address: str) -> str:
+        """Listen on `host:port` or `unix:/path`; return the address with the port filled in.
+
+        Raises:
+            Internal: the address cannot be bound.
+        """
+        try:
+            port = self.grpc_server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise Internal(f"cannot listen on {address}: {error}") from None
+        if address.startswith("unix:"):
+            return address
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def start(self) -> None:
+        """Accept calls; health says SERVING from now on."""
+        await self.grpc_server.start()
+        for name in self._names:
+            await self.set_serving(name, True)
+
+    async def set_serving(self, name: str, is_serving: bool) -> None:
+        """Change what health says of one service."""
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        value = status.SERVING if is_serving else status.NOT_SERVING
+        await self._health.set(name, value)
+
+    async def enter_graceful_shutdown(self) -> None:
+        """Say NOT_SERVING for everything; calls are still answered."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, give running ones `grace_s`, then cancel them."""
+        await self.grpc_server.stop(grace_s)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Turns exceptions of servicers into statuses; the only place on the server side."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of a call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            if behaviour := getattr(handler, kind):
+                return getattr(grpc, f"{kind}_rpc_method_handler")(
+                    _guard(behaviour),
+                    request_deserializer=handler.request_deserializer,
+                    response_serializer=handler.response_serializer,
+                )
+        return handler
+
+
+def _guard(behaviour: Any) -> Any:
+    """Wrap a handler by what it is: an async generator, or a coroutine that may write by itself.
+
+    A plain function is left to grpc: libraries have some (health), and they raise none of ours.
+    """
+    if inspect.isasyncgenfunction(behaviour):
+        return _guard_generator(behaviour)
+    if inspect.iscoroutinefunction(behaviour):
+        return _guard_coroutine(behaviour)
+    return behaviour
+
+
+def _guard_coroutine(behaviour: Any) -> Any:
+    async def guarded(request: Any, context: Any) -> Any:
+        try:
+            return await behaviour(request, context)
+        except Exception as error:
+            await _end(context, error)
+
+    return guarded
+
+
+def _guard_generator(behaviour: Any) -> Any:
+    async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            # Closed at once when the call ends early: a stream owns the session's memory.
+            async with aclosing(behaviour(request, context)) as responses:
+                async for response in responses:
+                    yield response
+        except Exception as error:
+            await _end(context, error)
+
+    return guarded
+
+
+async def _end(context: Any, error: Exception) -> None:
+    if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
+        raise error
+    if isinstance(error, ShortstackError):
+        await abort(context, error)
+    log.error("unexpected error in a call", exc_info=error)
+    await abort(context, Internal(f"{type(error).__name__}: {error}"))

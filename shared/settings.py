@@ -1,0 +1,148 @@
+"""Settings: one frozen class per service, read from the environment once, in its `main.py`.
+
+Names are `SHORTSTACK_<GROUP>__<OPTION>`. A service owns the group of its own name and shares the
+groups below. Libraries ignore a misspelt name that carries the right prefix, so `load_settings`
+compares names itself. All faults are reported together, and the process ends before any port opens.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as MalformedValue
+
+PREFIX = "SHORTSTACK_"
+GROUPS = frozenset({"MODEL", "REDIS", "LOG", "VERIFY", "DRAFT", "GATEWAY"})
+
+
+class SettingsError(Exception):
+    """All faults of an environment, one per line."""
+
+
+class Group(BaseModel):
+    """A frozen group of options; an unknown option is a fault."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Group):
+    """SHORTSTACK_MODEL__*: the checkpoint and how to run it (draft and verify worker)."""
+
+    path: Path = Field(description="Hugging Face directory: config.json, safetensors, tokenizer")
+    name: str = Field("", description="name to serve it under; empty: the directory's name")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="weights and KV")
+    device: str = Field("cpu", description="`cpu` or a CUDA device such as `cuda:0`")
+    num_threads: int = Field(0, ge=0, description="compute threads of a worker; 0: all cores")
+
+    @property
+    def served_name(self) -> str:
+        """Name that clients use."""
+        return self.name or self.path.resolve().name
+
+
+class RedisSettings(Group):
+    """SHORTSTACK_REDIS__*: the registry of cells (verify worker and gateway)."""
+
+    url: str = Field("", description="any redis:// or unix:// URL; empty: no registry")
+    lease_ttl_ms: int = Field(5000, ge=500, description="a cell that stops renewing is forgotten")
+    renew_ms: int = Field(1500, ge=100, description="time between renewals")
+    socket_timeout_ms: int = Field(50, ge=1, description="longest wait for one answer")
+
+
+class LogSettings(Group):
+    """SHORTSTACK_LOG__*: logs of every service."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level")
+
+
+class ServiceSettings(BaseSettings):
+    """Base of the services' settings classes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **more: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the caller alone: `load_settings` is the one reader of environments."""
+        return (init_settings,)
+
+    def to_json(self) -> str:
+        """Return all options as one line of JSON, for the start line and the info call."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+
+
+def load_settings(cls: type[SettingsT], environ: Mapping[str, str]) -> SettingsT:
+    """Read and check a service's settings.
+
+    Raises:
+        SettingsError: with every fault found: unknown names, missing and malformed values.
+    """
+    faults = _unknown_names(cls, environ)
+    settings = None
+    try:
+        settings = cls(**_values_of(cls, environ))
+    except ValidationError as error:
+        # Unknown options are in `faults` already, with the known ones.
+        known = [fault for fault in error.errors() if fault["type"] != "extra_forbidden"]
+        faults += [_describe(fault) for fault in known]
+    except MalformedValue as error:
+        faults.append(str(error))
+    if faults or settings is None:
+        raise SettingsError("\n".join(sorted(set(faults))))
+    return settings
+
+
+def _values_of(cls: type[ServiceSettings], environ: Mapping[str, str]) -> dict[str, Any]:
+    source = EnvSettingsSource(cls)
+    source.env_vars = {name.lower(): value for name, value in environ.items()}
+    return source()
+
+
+def _unknown_names(cls: type[ServiceSettings], environ: Mapping[str, str]) -> list[str]:
+    faults = []
+    for name in environ:
+        if not name.upper().startswith(PREFIX):
+            continue
+        group, _, option = name.upper().removeprefix(PREFIX).partition("__")
+        if group not in GROUPS:
+            known = ", ".join(f"{PREFIX}{known}__" for known in sorted(GROUPS))
+            faults.append(f"{name}: unknown group; names begin with one of {known}")
+        elif group.lower() in cls.model_fields and option.lower() not in options_of(cls, group):
+            known = ", ".join(sorted(options_of(cls, group)))
+            faults.append(f"{name}: unknown option; {PREFIX}{group}__ has {known}")
+    return faults
+
+
+def options_of(cls: type[ServiceSettings], group: str) -> frozenset[str]:
+    """Return the option names of one group of a settings class."""
+    annotation = cls.model_fields[group.lower()].annotation
+    assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return frozenset(annotation.model_fields)
+
+
+def _describe(fault: Any) -> str:
+    name = PREFIX + "__".join(str(part).upper() for part in fault["loc"])
+    if fault["type"] == "missing":
+        return f"{name}: missing; set it"
+    if fault["type"] == "value_error":
+        # A contradiction between options; it names them itself.
+        return str(fault["ctx"]["error"])
+    return f"{name}: {fault['msg']} (got {fault['input']!r})"

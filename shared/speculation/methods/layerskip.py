@@ -1,0 +1,129 @@
+"""LayerSkip: layers [0, E) draft, layers [E, L) verify (Elhoushi et al. 2024, arXiv:2404.16710).
+
+    step      0          1        ...   k-1         k (closing)
+    row       pending    c_1            c_{k-1}     c_k
+    layers    [0, E)     [0, E)         [0, E)      [0, E)
+    head      c_1        c_2            c_k         -
+
+Every row leaves its KV of layers [0, E) in the session's pages and x_E in the exit-state region, so
+that verification runs layers [E, L) only. A draft ends behind a token of low confidence or one that
+ends the session; that token stays in the draft and is verified.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shared.errors import InvalidRequest, StaleHandle
+from shared.ids import TokenId
+from shared.speculation.methods.base import DraftRow, DraftRunner, HeadWish
+from shared.speculation.vocabulary import LAYERSKIP, Decision, Draft, RoundTask
+
+if TYPE_CHECKING:
+    from shared.model.page_table import PageTable
+
+
+class LayerSkip:
+    """The method; keeps nothing between rounds."""
+
+    name = LAYERSKIP
+
+    def check(self, decision: Decision, num_layers: int) -> None:
+        """Refuse exits outside [1, L-1]: 0 drafts nothing and L leaves nothing to verify."""
+        if not 1 <= decision.exit_layer <= num_layers - 1:
+            raise InvalidRequest(
+                f"exit_layer {decision.exit_layer} must lie in [1, {num_layers - 1}]",
+                field="speculation.exit_layer",
+            )
+
+    def resume_layer(self, decision: Decision) -> int:
+        """Verification goes on from x_E."""
+        return decision.exit_layer
+
+    def draft(self, tasks: Sequence[RoundTask], runner: DraftRunner) -> list[Draft]:
+        """Draft for all tasks together; rows leave each step at their own exit."""
+        rounds, refused = _open_rounds(tasks, runner)
+        active = sorted(rounds, key=lambda each: -each.task.decision.exit_layer)
+        while active:
+            tokens, confidences = runner.step([each.next_row() for each in active])
+            chosen = iter(zip(tokens, confidences, strict=True))
+            for each in active:
+                each.note(chosen)
+            active = [each for each in active if not each.is_done]
+        return [each.to_draft() for each in rounds] + refused
+
+
+def _open_rounds(
+    tasks: Sequence[RoundTask], runner: DraftRunner
+) -> tuple[list["_DraftingRound"], list[Draft]]:
+    """Open every task; one whose handle is stale is answered with its error, alone."""
+    rounds, refused = [], []
+    for task in tasks:
+        try:
+            table = runner.open_table(task)
+        except StaleHandle as error:
+            refused.append(Draft(task.session_id, task.round_index, (), (), error=error.message))
+            continue
+        history: list[TokenId] = []
+        if task.sampling.needs_history:
+            history = runner.read_history(table, task.committed_len - 1)
+        rounds.append(_DraftingRound(task, table, [*history, task.pending_tokens[0]]))
+    return rounds, refused
+
+
+@dataclass(slots=True)
+class _DraftingRound:
+    """One round while it is drafted."""
+
+    task: RoundTask
+    table: "PageTable"
+    history: list[TokenId]
+    tokens: list[TokenId] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+    is_stopped: bool = False
+    is_done: bool = False
+
+    def next_row(self) -> DraftRow:
+        """Return the row of the next step: the pending token or the last draft."""
+        task = self.task
+        num_drafts = len(self.tokens)
+        position = task.committed_len - 1 + num_drafts
+        head = None
+        if not self.is_stopped:
+            history = self.history if task.sampling.needs_history else ()
+            head = HeadWish(task.sampling, position + 1, task.prompt_len, history)
+        return DraftRow(
+            self.table,
+            self.tokens[-1] if self.tokens else task.pending_tokens[0],
+            position,
+            task.decision.exit_layer,
+            task.exit_slot,
+            num_drafts,
+            head,
+        )
+
+    def note(self, chosen: "zip[tuple[TokenId, float]]") -> None:
+        """Take this round's token of the step, if it had a head; else it was the closing row."""
+        if self.is_stopped:
+            self.is_done = True
+            return
+        token, confidence = next(chosen)
+        self.tokens.append(token)
+        self.history.append(token)
+        self.confidences.append(confidence)
+        decision = self.task.decision
+        self.is_stopped = (
+            len(self.tokens) == decision.max_draft_len
+            or confidence < decision.stop_threshold
+            or token in self.task.stop_token_ids
+        )
+
+    def to_draft(self) -> Draft:
+        """Return the finished draft."""
+        return Draft(
+            self.task.session_id,
+            self.task.round_index,
+            tuple(self.tokens),
+            tuple(self.confidences),
+            self.task.exit_slot,
+        )

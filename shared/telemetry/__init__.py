@@ -1,0 +1,1 @@
+"""Telemetry: logs (traces and metrics have their place here)."""

@@ -1,0 +1,103 @@
+"""The command line: `shortstack COMMAND`.
+
+Knows the commands by name and one line of help, and imports the module of one only when it is
+called: `shortstack --help` loads neither grpc nor torch. Errors end here as one line and an exit
+status: 2 for arguments that cannot be carried out, 1 for everything that went wrong later.
+"""
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import typer
+
+from shared.errors import ShortstackError
+from shortstack.errors import CommandError, Stopped
+
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+# The command of an entry has its own help and parses its own options.
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One command: `module:function`, typer-compatible, and its line in the help."""
+
+    name: str
+    target: str
+    help: str
+
+
+COMMANDS = (
+    Entry("up", "shortstack.commands.up:command", "Bring up a local stack and keep it up."),
+    Entry("generate", "shortstack.commands.generate:command", "Complete a text, streaming."),
+    Entry("chat", "shortstack.commands.chat:command", "Talk with a model."),
+    Entry("info", "shortstack.commands.info:command", "Show cells, model, pool and counters."),
+    Entry("check", "shortstack.commands.check:command", "Compare the stack with a reference."),
+    Entry("demo", "shortstack.demo:command", "Watch four prompts, then compare with plain."),
+)
+BENCHES = (
+    Entry("decode", "shortstack.bench.decode:command", "Measure decoding of a checkpoint."),
+    Entry("synth", "shortstack.bench.synth:command", "Measure on synthetic models."),
+)
+
+
+def make_app(help_text: str, entries: Sequence[Entry]) -> typer.Typer:
+    """Make the app of a group of commands."""
+    group = typer.Typer(
+        help=help_text,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        no_args_is_help=True,
+        context_settings=HELP_OPTIONS,
+    )
+    for entry in entries:
+        _register(group, entry)
+    return group
+
+
+def _register(group: typer.Typer, entry: Entry) -> None:
+    @group.command(entry.name, help=entry.help, add_help_option=False, context_settings=PASS_ON)
+    def pass_on(context: typer.Context) -> None:
+        with one_line_errors():
+            run_entry(entry, context.args, context.command_path)
+
+
+def run_entry(entry: Entry, arguments: list[str], prog_name: str) -> None:
+    """Import a command, let it parse its arguments, and run it."""
+    module_name, _, function_name = entry.target.partition(":")
+    function = getattr(importlib.import_module(module_name), function_name)
+    single = typer.Typer(
+        rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+    )
+    single.command(context_settings=HELP_OPTIONS)(function)
+    single(args=arguments, prog_name=prog_name)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the process with one line on stderr for every error that is not a bug of ours."""
+    try:
+        yield
+    except CommandError as error:
+        _fail(str(error), error.exit_status)
+    except ShortstackError as error:
+        field = f" ({error.field})" if error.field and error.field not in error.message else ""
+        _fail(error.message + field, 1)
+    except Stopped as stopped:
+        sys.exit(stopped.exit_status)
+
+
+def _fail(message: str, exit_status: int) -> None:
+    print(f"shortstack: {message}", file=sys.stderr)
+    sys.exit(exit_status)
+
+
+app = make_app("Serve language models with self-speculative decoding.", COMMANDS)
+app.add_typer(make_app("Measure speed.", BENCHES), name="bench")
+
+if __name__ == "__main__":
+    app()

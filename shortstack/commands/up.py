@@ -1,0 +1,123 @@
+"""`shortstack up`: bring up a local stack, say where it listens, keep it up until told to stop.
+
+A worker that dies is started again: a draft worker's death costs speed only, a verify worker's
+sessions are replayed by the gateway where there is another cell.
+"""
+
+import asyncio
+import time
+from collections import deque
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from shortstack import options
+from shortstack.checkpoint import require_model_dir
+from shortstack.children import Child
+from shortstack.connect import LOCAL_GATEWAY
+from shortstack.errors import StackError, Stopped
+from shortstack.plan import CellDefaults, CellKind, StackConfig
+from shortstack.progress import StartProgress
+from shortstack.running import run_command
+from shortstack.stack import Stack
+
+POLL_S = 0.5
+# A child that dies more often than this within the window is not started again.
+MAX_RESTARTS = 5
+RESTART_WINDOW_S = 60.0
+
+
+def command(
+    model: options.Model = None,
+    name: Annotated[str, typer.Option(help="Name to serve it under.")] = "",
+    cells: Annotated[int, typer.Option(min=1, help="Number of cells.")] = 1,
+    cell: options.Cell = CellKind.SPLIT,
+    listen: Annotated[str, typer.Option(help="Where the gateway listens.")] = LOCAL_GATEWAY,
+    redis_url: Annotated[
+        str, typer.Option(help="Redis to use; `none`: no registry. Default: one of our own.")
+    ] = "",
+    dtype: options.DType = None,
+    device: options.Device = None,
+    num_threads: options.NumThreads = None,
+    method: options.Method = None,
+    exit_layer: options.ExitLayer = None,
+    draft_len: options.DraftLen = None,
+    stop_threshold: options.StopThreshold = None,
+    log_dir: Annotated[Path | None, typer.Option(help="Keep the processes' logs here.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+) -> None:
+    """Bring up a local stack and keep it up; Ctrl-C stops it."""
+    config = StackConfig(
+        model=require_model_dir(model),
+        model_name=name,
+        num_cells=cells,
+        cell_kind=cell,
+        listen=listen,
+        redis_url=redis_url,
+        dtype=dtype,
+        device=device,
+        num_threads=num_threads,
+        log_level=log_level,
+        defaults=CellDefaults(method, exit_layer, draft_len, stop_threshold),
+        log_dir=log_dir,
+    )
+    console = Console(stderr=True)
+    try:
+        run_command(keep_up(config, console))
+    except Stopped:
+        console.print("stopped")  # what was asked for: not a failure
+
+
+async def keep_up(config: StackConfig, console: Console) -> None:
+    """Start the stack and watch over it."""
+    with StartProgress(console) as progress:
+        stack = Stack(config, progress.observe)
+        await stack.start()
+    try:
+        console.print(describe(stack))
+        console.print(f'try: shortstack generate "Once upon a time" --target {stack.target}')
+        await watch(stack, console)
+    finally:
+        await stack.stop()
+
+
+def describe(stack: Stack) -> Table:
+    """Say where everything listens."""
+    table = Table("process", "pid", "listens on", "log")
+    places = {"gateway": stack.target, "redis": stack.redis_url}
+    for cell in stack.cells:
+        places[cell.verify.name] = cell.verify_target
+        if cell.draft is not None:
+            places[cell.draft.name] = cell.draft_target
+    for child in stack.children.values():
+        table.add_row(child.name, str(child.pid), places[child.name], str(child.log_path))
+    if "redis" not in stack.children:
+        table.add_row("redis", "", stack.redis_url or "none: static cells", "")
+    return table
+
+
+async def watch(stack: Stack, console: Console) -> None:
+    """Start children again that have ended; return never.
+
+    Raises:
+        StackError: a child ends again and again.
+    """
+    ends_s: dict[str, deque[float]] = {}
+    while True:
+        for child in stack.poll():
+            times = ends_s.setdefault(child.name, deque(maxlen=MAX_RESTARTS))
+            restart(stack, child, times, console)
+        await asyncio.sleep(POLL_S)
+
+
+def restart(stack: Stack, child: Child, ends_s: deque[float], console: Console) -> None:
+    """Start a child again, unless it has ended too often."""
+    now_s = time.monotonic()
+    if len(ends_s) == MAX_RESTARTS and now_s - ends_s[0] < RESTART_WINDOW_S:
+        raise StackError(f"gave up on {child.describe_end()}")
+    ends_s.append(now_s)
+    console.print(f"{child.name} ended with status {child.exit_status}; starting it again")
+    stack.restart(child.name)

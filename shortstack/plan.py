@@ -1,0 +1,154 @@
+"""The plan of a local stack: which processes it has, with which environment. Pure.
+
+Knows nothing of processes or sockets; paths are made from the runtime folder it is given. What the
+user's own environment says is passed on, what the configuration says wins over it.
+
+    RUNTIME/redis.sock              unless a URL is given
+    RUNTIME/cell-I/draft.sock       split cells only
+    RUNTIME/cell-I/verify.sock
+    RUNTIME/gateway.sock            unless the gateway listens elsewhere
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from shortstack.children import ChildPlan
+
+PREFIX = "SHORTSTACK_"
+# Read by the command line alone; services refuse names that they do not know.
+CLIENT_VARIABLES = frozenset({"SHORTSTACK_TARGET"})
+# Idle OpenMP threads of one worker must not spin while the other works.
+WAIT_POLICY = "PASSIVE"
+NO_REDIS = "none"
+
+
+class CellKind(StrEnum):
+    """How a cell is built."""
+
+    SPLIT = "split"
+    FUSED = "fused"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class CellDefaults:
+    """Speculation defaults of the cells; None leaves the choice to the worker."""
+
+    method: str | None = None
+    exit_layer: int | None = None
+    draft_len: int | None = None
+    stop_threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StackConfig:
+    """A local stack. An empty `listen` is a socket in the runtime folder.
+
+    `redis_url`: empty starts a server of the stack's own, `none` goes without one.
+    `environ` adds any SHORTSTACK_ variable that has no field here.
+    """
+
+    model: Path
+    model_name: str = ""
+    num_cells: int = 1
+    cell_kind: CellKind = CellKind.SPLIT
+    listen: str = ""
+    redis_url: str = ""
+    dtype: str | None = None
+    device: str | None = None
+    num_threads: int | None = None
+    log_level: str | None = None
+    defaults: CellDefaults = field(default_factory=CellDefaults)
+    wait_policy: str = WAIT_POLICY
+    log_dir: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    start_timeout_s: float = 180.0
+    stop_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """One cell: where its workers listen, and their processes."""
+
+    cell_id: str
+    verify_target: str
+    verify: ChildPlan
+    draft_target: str = ""
+    draft: ChildPlan | None = None
+
+
+def base_environment(config: StackConfig, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return what all processes of the stack share."""
+    own = {name: value for name, value in inherited.items() if name not in CLIENT_VARIABLES}
+    options = {
+        "MODEL__PATH": config.model.resolve(),
+        "MODEL__NAME": config.model_name or None,
+        "MODEL__DTYPE": config.dtype,
+        "MODEL__DEVICE": config.device,
+        "MODEL__NUM_THREADS": config.num_threads,
+        "LOG__LEVEL": config.log_level,
+    }
+    # So that a traceback at start reaches the log before the process is gone.
+    return own | {"PYTHONUNBUFFERED": "1"} | dict(config.environ) | _variables(options)
+
+
+def _variables(options: Mapping[str, object]) -> dict[str, str]:
+    """Name the options that are set as variables."""
+    return {PREFIX + name: str(value) for name, value in options.items() if value is not None}
+
+
+def plan_cell(
+    index: int, config: StackConfig, base: Mapping[str, str], runtime_dir: Path
+) -> CellPlan:
+    """Plan the workers of one cell; on a registry shared with others its id must be unique."""
+    cell_id = f"{runtime_dir.name}-{index}" if config.redis_url else f"cell-{index}"
+    folder = runtime_dir / f"cell-{index}"
+    verify_target = f"unix:{folder}/verify.sock"
+    draft_target = f"unix:{folder}/draft.sock" if config.cell_kind is CellKind.SPLIT else ""
+    worker_base = dict(base) | {"OMP_WAIT_POLICY": config.wait_policy}
+    verify_options = {
+        "VERIFY__LISTEN": verify_target,
+        "VERIFY__RUNTIME_DIR": folder,
+        "VERIFY__CELL_ID": cell_id,
+        "VERIFY__CELL_KIND": config.cell_kind.value,
+        "VERIFY__DRAFT_TARGET": draft_target or None,
+        "VERIFY__METHOD": config.defaults.method,
+        "VERIFY__EXIT_LAYER": config.defaults.exit_layer,
+        "VERIFY__DRAFT_LEN": config.defaults.draft_len,
+        "VERIFY__STOP_THRESHOLD": config.defaults.stop_threshold,
+    }
+    draft_options = {"DRAFT__LISTEN": draft_target, "DRAFT__RUNTIME_DIR": folder}
+    return CellPlan(
+        cell_id=cell_id,
+        verify_target=verify_target,
+        verify=_service("verify", f"verify-{index}", worker_base | _variables(verify_options)),
+        draft_target=draft_target,
+        draft=_service("draft", f"draft-{index}", worker_base | _variables(draft_options))
+        if draft_target
+        else None,
+    )
+
+
+def plan_gateway(
+    config: StackConfig, base: Mapping[str, str], runtime_dir: Path, cells: list[CellPlan]
+) -> ChildPlan:
+    """Plan the gateway; without a registry it is told the cells."""
+    targets = ",".join(cell.verify_target for cell in cells)
+    has_registry = PREFIX + "REDIS__URL" in base
+    options = {
+        "GATEWAY__LISTEN": gateway_target(config, runtime_dir),
+        "GATEWAY__CELLS": None if has_registry else targets,
+    }
+    return _service("gateway", "gateway", dict(base) | _variables(options))
+
+
+def gateway_target(config: StackConfig, runtime_dir: Path) -> str:
+    """Return where the gateway is told to listen."""
+    return config.listen or f"unix:{runtime_dir}/gateway.sock"
+
+
+def _service(module: str, name: str, env: dict[str, str]) -> ChildPlan:
+    return ChildPlan(name, (sys.executable, "-m", f"services.{module}.main"), env)

@@ -1,0 +1,1 @@
+"""Servicers and stores, one by one, on real ports with small fakes."""

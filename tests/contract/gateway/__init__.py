@@ -1,0 +1,1 @@
+"""The gateway on a real port, before fake cells."""

@@ -1,0 +1,161 @@
+"""What a client of the gateway gets when all goes well."""
+
+import json
+import logging
+
+import pytest
+from tokenizers import Tokenizer
+
+from shared.rpc import shortstack_pb2 as pb
+from shared.telemetry.logs import JsonFormatter
+from tests.contract.gateway.conftest import TEXT, StartCells
+from tests.contract.gateway.fake_verify_worker import FakeVerifyWorker
+
+
+async def test_a_completion_is_streamed_round_by_round(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    worker = FakeVerifyWorker(completion_ids)
+    client = await start(worker)
+    answer = await client.ask(request_id="my-request")
+    assert answer.text == TEXT
+    assert answer.ids == completion_ids
+    assert [len(part.token_ids) for part in answer.tokens[:3]] == [1, 3, 3]
+    assert answer.started.request_id == "my-request"
+    assert answer.started.cell_id == "cell-a"
+    assert answer.started.session_id == worker.metadata[0]["session-id"]
+    assert worker.metadata[0]["request-id"] == "my-request"
+    assert answer.started.model == "small"
+    assert (
+        answer.started.prompt_len == answer.finished.prompt_len == len(worker.requests[0].token_ids)
+    )
+    assert answer.finished.finish_reason == pb.FINISH_REASON_STOP
+    assert answer.finished.timings.prefill_ns == 7
+    assert worker.requests[0].num_emitted == 0
+    assert not answer.tokens[0].logprobs
+
+
+async def test_sources_add_up_to_the_summary_in_message_and_trailers(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    client = await start(FakeVerifyWorker(completion_ids, round_len=4))
+    answer = await client.ask()
+    sources = [source for part in answer.tokens for source in part.sources]
+    summary = answer.finished.speculation
+    assert len(sources) == len(completion_ids) == answer.finished.num_emitted
+    assert summary.num_accepted_tokens == sources.count(pb.TOKEN_SOURCE_ACCEPTED)
+    assert summary.num_plain_rounds == sources.count(pb.TOKEN_SOURCE_PLAIN)
+    assert summary.num_drafts == len(answer.tokens) - summary.num_plain_rounds
+    assert summary.num_drafts == sum(summary.acceptance_histogram)
+    assert summary.num_emitted_in_drafts + summary.num_plain_rounds == len(completion_ids)
+    assert answer.trailers["shortstack-num-drafts"] == str(summary.num_drafts)
+    assert answer.trailers["shortstack-acceptance-rate"] == "1.0000"
+
+
+async def test_logprobs_come_one_for_each_id(start: StartCells, completion_ids: list[int]) -> None:
+    worker = FakeVerifyWorker(completion_ids)
+    client = await start(worker)
+    answer = await client.ask(num_logprobs=0, stop_strings=["time"])
+    assert worker.requests[0].HasField("num_logprobs")
+    assert all(len(part.logprobs) == len(part.token_ids) for part in answer.tokens)
+    top = [entry.top[0].token_id for part in answer.tokens for entry in part.logprobs]
+    assert top == answer.ids
+
+
+@pytest.mark.parametrize("round_len", [1, 2, 5, 30])
+async def test_a_stop_string_ends_the_text_the_ids_and_the_cells_work(
+    start: StartCells, completion_ids: list[int], tokenizer: Tokenizer, round_len: int
+) -> None:
+    worker = FakeVerifyWorker(completion_ids, round_len=round_len)
+    client = await start(worker)
+    answer = await client.ask(stop_strings=["never", " girl"])
+    assert answer.text == "Once upon a time there was a little"
+    assert answer.finished.finish_reason == pb.FINISH_REASON_STOP
+    assert answer.finished.stop_reason == " girl"
+    assert " girl" in tokenizer.decode(answer.ids)
+    assert " girl" not in tokenizer.decode(answer.ids[:-1])
+    assert answer.finished.num_emitted == len(answer.ids)
+    summary = answer.finished.speculation
+    assert summary.num_emitted_in_drafts + summary.num_plain_rounds == len(answer.ids)
+    assert worker.num_running == 0
+
+
+async def test_a_limit_is_passed_on_and_text_held_back_is_flushed(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    worker = FakeVerifyWorker(completion_ids)
+    client = await start(worker)
+    answer = await client.ask(
+        stop={"max_new_tokens": 5}, stop_strings=["Once upon a time there is"]
+    )
+    assert len(answer.ids) == 5
+    assert TEXT.startswith(answer.text)
+    assert answer.finished.text
+    assert answer.finished.finish_reason == pb.FINISH_REASON_LENGTH
+
+
+async def test_sampling_without_a_seed_gets_one_and_tells_it(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    worker = FakeVerifyWorker(completion_ids)
+    client = await start(worker)
+    answer = await client.ask(sampling={"temperature": 0.5})
+    assert answer.started.seed == worker.requests[0].sampling.seed != 0
+    given = await client.ask(sampling={"temperature": 0.5, "seed": 2**64 - 1})
+    assert given.started.seed == worker.requests[1].sampling.seed == 2**64 - 1
+
+
+async def test_every_kind_of_input_becomes_ids(
+    start: StartCells, completion_ids: list[int], tokenizer: Tokenizer
+) -> None:
+    worker = FakeVerifyWorker(completion_ids)
+    client = await start(worker)
+    await client.ask(prompt="So:")
+    await client.ask(token_ids={"ids": [5, 6, 7]})
+    await client.ask(chat={"messages": [{"role": "user", "content": "Hi"}]})
+    text_ids, ids, chat_ids = (list(request.token_ids) for request in worker.requests)
+    assert text_ids == tokenizer.encode("So:").ids
+    assert ids == [5, 6, 7]
+    assert tokenizer.decode(chat_ids) == "<user>Hi\n<assistant>"
+
+
+async def test_wishes_about_speculation_and_stops_reach_the_cell(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    worker = FakeVerifyWorker(completion_ids)
+    client = await start(worker)
+    speculation = {"method": "layerskip", "exit_layer": 2, "max_draft_len": 0}
+    stop = {"max_new_tokens": 9, "stop_token_ids": [3, 4], "ignore_eos": True, "min_new_tokens": 2}
+    await client.ask(speculation=speculation, stop=stop)
+    assert worker.requests[0].speculation == pb.SpeculationParams(**speculation)
+    assert worker.requests[0].speculation.HasField("max_draft_len")
+    assert worker.requests[0].stop == pb.StopParams(**stop)
+
+
+async def test_models_and_cells_are_listed(start: StartCells, completion_ids: list[int]) -> None:
+    client = await start(
+        FakeVerifyWorker(completion_ids, cell_id="cell-a"),
+        FakeVerifyWorker(completion_ids, cell_id="cell-b"),
+    )
+    listed = await client.stub.ListModels(pb.ListModelsRequest())
+    assert [model.model_name for model in listed.models] == ["small"]
+    assert [cell.cell_id for cell in listed.cells] == ["cell-a", "cell-b"]
+    assert all(cell.num_free_pages == 10 for cell in listed.cells)
+
+
+async def test_one_line_is_logged_for_a_request_and_none_of_its_text(
+    start: StartCells, completion_ids: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start(FakeVerifyWorker(completion_ids))
+    caplog.set_level(logging.INFO)
+    await client.ask(request_id="my-request", prompt="A secret")
+    lines = [JsonFormatter("gateway").format(record) for record in caplog.records]
+    finished = [json.loads(line) for line in lines if "request finished" in line]
+    assert len(finished) == 1
+    line = finished[0]
+    assert line["request_id"] == "my-request"
+    assert line["num_emitted"] == len(completion_ids)
+    assert (line["status"], line["finish_reason"], line["cell_id"]) == ("OK", "stop", "cell-a")
+    assert (line["method"], line["exit_layer"], line["replays"]) == ("layerskip", 2, 0)
+    assert 0 <= line["queue_ms"] <= line["ttft_ms"] <= line["duration_ms"]
+    assert not any("secret" in line or "Once" in line for line in lines)

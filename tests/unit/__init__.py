@@ -1,0 +1,1 @@
+"""Pure code, on values; no network."""

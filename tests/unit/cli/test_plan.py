@@ -1,0 +1,77 @@
+"""The plan of a local stack: which processes, with which environment."""
+
+from pathlib import Path
+
+import pytest
+
+from shortstack.plan import (
+    CellDefaults,
+    CellKind,
+    StackConfig,
+    base_environment,
+    plan_cell,
+    plan_gateway,
+)
+
+RUNTIME = Path("/run/x/shortstack-abc")
+MODEL = Path("/models/tiny")
+
+
+def test_a_split_cell_has_two_workers_that_meet_at_a_socket() -> None:
+    cell = plan_cell(1, StackConfig(MODEL), {}, RUNTIME)
+    assert cell.draft is not None
+    assert cell.draft.env["SHORTSTACK_DRAFT__LISTEN"] == cell.draft_target
+    assert cell.verify.env["SHORTSTACK_VERIFY__DRAFT_TARGET"] == cell.draft_target
+    assert cell.verify.env["SHORTSTACK_VERIFY__CELL_ID"] == "cell-1"
+    assert cell.verify.env["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+@pytest.mark.parametrize("kind", [CellKind.FUSED, CellKind.PLAIN])
+def test_other_cells_have_one_worker(kind: CellKind) -> None:
+    cell = plan_cell(0, StackConfig(MODEL, cell_kind=kind), {}, RUNTIME)
+    assert cell.draft is None
+    assert cell.verify.env["SHORTSTACK_VERIFY__CELL_KIND"] == kind.value
+    assert "SHORTSTACK_VERIFY__DRAFT_TARGET" not in cell.verify.env
+
+
+def test_cells_on_a_registry_shared_with_others_have_names_of_their_own() -> None:
+    config = StackConfig(MODEL, redis_url="redis://elsewhere")
+    assert plan_cell(0, config, {}, RUNTIME).cell_id == "shortstack-abc-0"
+
+
+def test_only_options_that_were_given_are_set() -> None:
+    config = StackConfig(MODEL, defaults=CellDefaults(exit_layer=2))
+    env = plan_cell(0, config, {"SHORTSTACK_VERIFY__DRAFT_LEN": "7"}, RUNTIME).verify.env
+    assert env["SHORTSTACK_VERIFY__EXIT_LAYER"] == "2"
+    assert env["SHORTSTACK_VERIFY__DRAFT_LEN"] == "7"
+    assert "SHORTSTACK_VERIFY__METHOD" not in env
+
+
+def test_the_users_environment_is_passed_on_but_for_the_command_lines_own() -> None:
+    inherited = {
+        "PATH": "/bin",
+        "SHORTSTACK_TARGET": "somewhere",
+        "SHORTSTACK_LOG__LEVEL": "DEBUG",
+        "SHORTSTACK_MODEL__DTYPE": "bfloat16",
+    }
+    env = base_environment(StackConfig(MODEL, dtype="float32"), inherited)
+    assert env["PATH"] == "/bin"
+    assert env["SHORTSTACK_LOG__LEVEL"] == "DEBUG"
+    assert env["SHORTSTACK_MODEL__DTYPE"] == "float32"
+    assert env["SHORTSTACK_MODEL__PATH"] == str(MODEL)
+    assert "SHORTSTACK_TARGET" not in env
+
+
+def test_the_gateway_is_told_the_cells_only_where_there_is_no_registry() -> None:
+    config = StackConfig(MODEL, num_cells=2)
+    cells = [plan_cell(index, config, {}, RUNTIME) for index in range(2)]
+    static = plan_gateway(config, {}, RUNTIME, cells).env
+    assert static["SHORTSTACK_GATEWAY__CELLS"] == ",".join(cell.verify_target for cell in cells)
+    with_registry = {"SHORTSTACK_REDIS__URL": "unix:///redis.sock"}
+    env = plan_gateway(config, with_registry, RUNTIME, cells).env
+    assert "SHORTSTACK_GATEWAY__CELLS" not in env
+
+
+def test_socket_paths_stay_short_enough() -> None:
+    cell = plan_cell(999, StackConfig(MODEL), {}, RUNTIME)
+    assert len(cell.verify_target.removeprefix("unix:")) < 100

@@ -1,0 +1,94 @@
+"""Settings: all faults are found at start, together; nothing misspelt is ignored."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.gateway.settings import GatewayServiceSettings
+from shared.settings import GROUPS, SettingsError, load_settings
+
+GOOD = {
+    "SHORTSTACK_MODEL__PATH": "/models/small",
+    "SHORTSTACK_GATEWAY__CELLS": "127.0.0.1:1, unix:/run/b ,",
+}
+
+
+def faults_of(environ: dict[str, str]) -> list[str]:
+    """Return the faults of an environment, one per line."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(GatewayServiceSettings, environ)
+    return str(caught.value).splitlines()
+
+
+def test_values_come_from_the_environment_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHORTSTACK_GATEWAY__MAX_REPLAYS", "7")
+    settings = load_settings(
+        GatewayServiceSettings, {**GOOD, "SHORTSTACK_GATEWAY__QUEUE_TIMEOUT_MS": "12"}
+    )
+    assert settings.gateway.queue_timeout_ms == 12
+    assert settings.gateway.max_replays == 2
+    assert settings.gateway.cell_targets == ("127.0.0.1:1", "unix:/run/b")
+    assert settings.model.path == Path("/models/small")
+    assert settings.model.served_name == "small"
+
+
+def test_settings_never_change_and_are_one_line_of_json() -> None:
+    settings = load_settings(GatewayServiceSettings, GOOD)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.gateway.max_replays = 3  # type: ignore[misc]
+    assert "\n" not in settings.to_json()
+    assert json.loads(settings.to_json())["gateway"]["max_replays"] == 2
+
+
+def test_settings_of_other_services_are_theirs() -> None:
+    others = {
+        f"SHORTSTACK_{group}__ANYTHING": "1"
+        for group in GROUPS - {"MODEL", "REDIS", "LOG", "GATEWAY"}
+    }
+    load_settings(GatewayServiceSettings, {**GOOD, **others, "PATH": "/bin"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("SHORTSTACK_GATEWAY__MAX_REPLAY", "1", "SHORTSTACK_GATEWAY__MAX_REPLAY: unknown option"),
+        ("SHORTSTACK_REDIS__URI", "redis://x", "SHORTSTACK_REDIS__URI: unknown option"),
+        ("SHORTSTACK_GATWAY__LISTEN", "x", "SHORTSTACK_GATWAY__LISTEN: unknown group"),
+        ("SHORTSTACK_GATEWAY__MAX_REPLAYS", "many", "SHORTSTACK_GATEWAY__MAX_REPLAYS: Input"),
+        ("SHORTSTACK_GATEWAY__MAX_REPLAYS", "-1", "SHORTSTACK_GATEWAY__MAX_REPLAYS: Input"),
+        ("SHORTSTACK_LOG__LEVEL", "LOUD", "SHORTSTACK_LOG__LEVEL: Input"),
+        ("SHORTSTACK_REDIS__URL", "redis://x", "set one of SHORTSTACK_REDIS__URL"),
+        (
+            "SHORTSTACK_GATEWAY__DEFAULT_MAX_NEW_TOKENS",
+            "5000",
+            "SHORTSTACK_GATEWAY__DEFAULT_MAX_NEW_TOKENS exceeds",
+        ),
+    ],
+)
+def test_a_fault_is_named(name: str, value: str, fault: str) -> None:
+    found = faults_of({**GOOD, name: value})
+    assert len(found) == 1
+    assert found[0].startswith(fault)
+
+
+def test_all_faults_are_listed_together() -> None:
+    found = faults_of(
+        {
+            "SHORTSTACK_GATEWAY__MAX_REPLAYS": "many",
+            "SHORTSTACK_GATEWAY__CELS": "x",
+            "SHORTSTACK_OTHER__X": "1",
+        }
+    )
+    assert [fault.split(":")[0] for fault in found] == [
+        "SHORTSTACK_GATEWAY__CELS",
+        "SHORTSTACK_GATEWAY__MAX_REPLAYS",
+        "SHORTSTACK_MODEL__PATH",
+        "SHORTSTACK_OTHER__X",
+    ]
+
+
+def test_without_cells_nor_registry_the_gateway_does_not_start() -> None:
+    found = faults_of({"SHORTSTACK_MODEL__PATH": "/models/small"})
+    assert len(found) == 1
+    assert "SHORTSTACK_GATEWAY__CELLS" in found[0]
