@@ -113,7 +113,8 @@ def load_settings(cls: type[SettingsT], environ: Mapping[str, str]) -> SettingsT
 def _values_of(cls: type[ServiceSettings], environ: Mapping[str, str]) -> dict[str, Any]:
     source = EnvSettingsSource(cls)
     source.env_vars = {name.lower(): value for name, value in environ.items()}
-    return source()
+    # A group that is not mentioned is empty, so that its missing options are named one by one.
+    return {group: {} for group in cls.model_fields} | source()
 
 
 def _unknown_names(cls: type[ServiceSettings], environ: Mapping[str, str]) -> list[str]:

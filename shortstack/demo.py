@@ -46,7 +46,7 @@ class DemoPrompt:
 
     def request(self, max_new_tokens: int) -> Request:
         """Return the request with speculation."""
-        limits = Limits(max_new_tokens=max_new_tokens, ignore_eos=True)
+        limits = Limits(max_new_tokens=max_new_tokens)
         return Request(prompt=self.prompt, limits=limits, speculation=self.speculation)
 
 
@@ -70,7 +70,7 @@ async def demo(config: StackConfig, max_new_tokens: int, repetitions: int) -> No
         await stack.start()
     try:
         names = ", ".join(f"{child.name} ({child.pid})" for child in stack.children.values())
-        console.print(f"Running as separate processes: {names}", highlight=False)
+        console.print(f"Running as separate processes: {names}", soft_wrap=True, highlight=False)
         async with Client(stack.target) as client:
             requests = {prompt.kind: prompt.request(max_new_tokens) for prompt in prompts}
             await show(client, prompts, requests, console)
@@ -79,7 +79,7 @@ async def demo(config: StackConfig, max_new_tokens: int, repetitions: int) -> No
     finally:
         await stack.stop()
     console.print(speed_table(rows))
-    console.print(NEXT_STEPS, highlight=False)
+    console.print(NEXT_STEPS, highlight=False, soft_wrap=True)
 
 
 def read_demo_prompts() -> list[DemoPrompt]:
@@ -126,8 +126,9 @@ async def measure(client: Client, requests: dict[str, Request], repetitions: int
 
 
 async def again(client: Client, request: Request) -> Completion:
-    """Run a request under a new id."""
-    return await client.complete(replace(request, request_id=new_request_id()))
+    """Run a request under a new id, to its full length whatever the text."""
+    limits = replace(request.limits, ignore_eos=True)
+    return await client.complete(replace(request, limits=limits, request_id=new_request_id()))
 
 
 def make_row(kind: str, plain: Sequence[Completion], ours: Sequence[Completion]) -> Row:

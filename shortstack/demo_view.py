@@ -87,7 +87,7 @@ def growing(answers: Sequence[Answer], console: Console) -> Iterator[None]:
         yield
         for answer in answers:
             console.print(f"--- {answer.kind} · {answer.caption}", highlight=False)
-            console.print(Text.assemble((answer.prompt, "dim"), answer.text))
+            console.print(Text.assemble((answer.prompt, "dim"), answer.text), soft_wrap=True)
         return
     with Live(console=console, get_renderable=lambda: board(answers, console.width),
               refresh_per_second=REFRESH_PER_S):  # fmt: skip

@@ -39,6 +39,8 @@ from shortstack.redis_server import answers, find_redis_server, plan_redis, redi
 from shortstack.runtime_dir import make_runtime_dir
 
 POLL_S = 0.1
+# The gateway's event that says its address, with the port filled in.
+STARTED_EVENTS = ("listening", "serving")
 Observer = Callable[[str, dict[str, Any]], None]
 
 
@@ -144,7 +146,7 @@ class Stack:
         return [child for child in self.children.values() if child.exit_status is not None]
 
     def _note(self, name: str, event: dict[str, Any]) -> None:
-        if name == "gateway" and event.get("event") == "listening":
+        if name == "gateway" and event.get("event") in STARTED_EVENTS:
             self.target = str(event["address"])
 
     async def _wait_until(self, holds: Callable[[], Awaitable[bool]]) -> None:
@@ -178,7 +180,8 @@ class Stack:
                 served = await client.models(timeout_s=1.0)
             except ShortstackError:
                 return set()
-        return {cell.cell_id for cell in served.cells}
+        # The gateway learns of a cell first, and of its model a moment later.
+        return {cell.cell_id for cell in served.cells} if served.models else set()
 
     async def _describe_unready(self) -> str:
         tails = [f"{child.name}:\n{child.tail()}" for child in self.children.values()]

@@ -9,6 +9,6 @@ admission   how many run, how many wait
 active      running requests by id, for Cancel
 tokenizer   text <-> ids of the served model; chat: turns -> text
 detokenizer ids -> text, piece by piece; stops: where the text ends; text: both together
-session     one request on the cells, replays included
+session     one request on the cells, replays included; attempt: on one of them
 router      which cell; breaker: which not; cells: where they are; model_infos: what they run
 """

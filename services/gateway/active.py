@@ -1,8 +1,9 @@
 """Running requests by id, so that whoever knows an id can end its request.
 
-A request is ended only while it waits for something of its own (a place, a cell): the task that
-serves it is cancelled there, and `Cancelled` is raised in its place. While it writes to its client
-it is left alone and ends at its next wait.
+A request is ended where it waits for something of its own (a place, a cell): the task that serves
+it is cancelled there, and `Cancelled` is raised in its place, so that the client still gets a last
+message. While it writes to its client it is left alone, unless the client has stopped reading: then
+its stream is cut off.
 """
 
 import asyncio
@@ -12,21 +13,30 @@ from contextlib import contextmanager
 from shared.errors import Cancelled, InvalidRequest
 from shared.ids import RequestId
 
+# A client that takes nothing for so long has stopped reading.
+WRITE_TIMEOUT_S = 1.0
+
 
 class RunningRequest:
     """One request that can be ended from outside."""
 
-    def __init__(self) -> None:
-        """Start running."""
-        self.is_cancelled = False
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        """Start running, served by a task."""
         self.ended = asyncio.Event()
-        self._waiting_task: asyncio.Task[object] | None = None
+        self._task = task
+        self._is_cancelled = False
+        self._is_waiting = False
 
-    def cancel(self) -> None:
-        """End the request at its current or next wait."""
-        if not self.is_cancelled and self._waiting_task:
-            self._waiting_task.cancel()
-        self.is_cancelled = True
+    async def cancel(self) -> None:
+        """End the request, and return when it has ended."""
+        if not self._is_cancelled and self._is_waiting:
+            self._task.cancel()
+        self._is_cancelled = True
+        try:
+            await asyncio.wait_for(self.ended.wait(), WRITE_TIMEOUT_S)
+        except TimeoutError:
+            self._task.cancel()
+            await self.ended.wait()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -35,19 +45,17 @@ class RunningRequest:
         Raises:
             Cancelled: `cancel` was called. The client's own going away stays a CancelledError.
         """
-        if self.is_cancelled:
+        if self._is_cancelled:
             raise Cancelled("cancelled by request id")
-        task = asyncio.current_task()
-        assert task is not None, "a request is served by a task"
-        self._waiting_task = task
+        self._is_waiting = True
         try:
             yield
         except asyncio.CancelledError:
-            if self.is_cancelled and task.uncancel() == 0:
+            if self._is_cancelled and self._task.uncancel() == 0:
                 raise Cancelled("cancelled by request id") from None
             raise
         finally:
-            self._waiting_task = None
+            self._is_waiting = False
 
 
 class ActiveRequests:
@@ -66,7 +74,9 @@ class ActiveRequests:
         """
         if request_id in self._by_id:
             raise InvalidRequest(f"request_id {request_id!r} is running", field="request_id")
-        running = self._by_id[request_id] = RunningRequest()
+        task = asyncio.current_task()
+        assert task is not None, "a request is served by a task"
+        running = self._by_id[request_id] = RunningRequest(task)
         try:
             yield running
         finally:
@@ -78,6 +88,5 @@ class ActiveRequests:
         running = self._by_id.get(request_id)
         if running is None:
             return False
-        running.cancel()
-        await running.ended.wait()
+        await running.cancel()
         return True

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 from services.gateway.active import RunningRequest
 from services.gateway.admission import Admission
+from services.gateway.attempt import SessionPlan, SessionStarted
 from services.gateway.cells import CellChannels
 from services.gateway.chat import ChatTurn
 from services.gateway.request import RequestLimits, TextRequest, fit_to_context
 from services.gateway.request_log import RequestLog
 from services.gateway.router import Router
-from services.gateway.session import Session, SessionPlan, SessionStarted
+from services.gateway.session import Session
 from services.gateway.text import CompletionText
 from services.gateway.tokenizer import ModelTokenizer
 from shared.errors import Cancelled
@@ -124,7 +125,13 @@ class Completion:
         self._prompt_len = len(prompt_ids)
         self.request = fit_to_context(self.request, self._prompt_len, self.limits)
         self._text = CompletionText(self.tools.tokenizer, prompt_ids, self.request.stop_strings)
-        plan = SessionPlan(self.request, prompt_ids, self.deadline_s, self.tools.max_replays)
+        plan = SessionPlan(
+            self.request,
+            prompt_ids,
+            eos_token_ids=self.limits.model.eos_token_ids,
+            deadline_s=self.deadline_s,
+            max_replays=self.tools.max_replays,
+        )
         self._session = Session(plan, self.tools.router, self.tools.channels)
         return self._session
 
@@ -138,6 +145,9 @@ class Completion:
                 event = await anext(events)
             if isinstance(event, pb.GenerateTokens):
                 tokens, stop_string = self._take(event)
+                if stop_string:
+                    # The cell's work ends now, however slowly the client reads.
+                    await events.aclose()
                 yield tokens
                 if stop_string:
                     yield self._finish(FinishReason.STOP, stop_string)

@@ -52,7 +52,7 @@ class ModelInfos:
         return [by_name[name] for name in sorted(by_name)]
 
     def narrow(self, limits: ModelLimits, model_name: str) -> ModelLimits:
-        """Return the limits that hold on every cell of a model, as far as they are known."""
+        """Return the limits that hold on every cell of a model, and its end-of-sequence ids."""
         infos = [info for info in self._by_boot.values() if info.model_name == model_name]
         return replace(
             limits,
@@ -60,6 +60,7 @@ class ModelInfos:
             max_context_len=min(
                 [limits.max_context_len, *(info.max_context_len for info in infos)]
             ),
+            eos_token_ids=limits.eos_token_ids.union(*(info.eos_token_ids for info in infos)),
         )
 
     async def _ask(self, cell: CellLease) -> None:

@@ -56,7 +56,7 @@ class TextRequest:
 def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> TextRequest:
     """Read a request.
 
-    A seed of 0 counts as absent: where there is sampling, a random one is drawn.
+    Where there is sampling and no seed was given, a random one is drawn.
 
     Raises:
         InvalidRequest: a field is out of range.
@@ -66,9 +66,8 @@ def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> Tex
         raise ModelNotFound(
             f"model {message.model!r} is not served; {limits.model_name!r} is", field="model"
         )
-    _check(len(message.request_id) <= MAX_ID_CHARS, "request_id", "is longer than 128 characters")
     return TextRequest(
-        request_id=RequestId(message.request_id) or new_request_id(),
+        request_id=_request_id_of(message),
         model_name=limits.model_name,
         prompt=_prompt_of(message, limits.model),
         sampling=_sampling_of(message, limits.model),
@@ -116,6 +115,17 @@ def _check(holds: bool, field: str, message: str) -> None:
         raise InvalidRequest(f"{field} {message}", field=field)
 
 
+def _request_id_of(message: pb.GenerateTextRequest) -> RequestId:
+    request_id = message.request_id
+    # It travels as metadata and stands in logs.
+    _check(
+        len(request_id) <= MAX_ID_CHARS and request_id.isascii() and request_id.isprintable(),
+        "request_id",
+        f"must be at most {MAX_ID_CHARS} printable ASCII characters",
+    )
+    return RequestId(request_id) if request_id else new_request_id()
+
+
 def _prompt_of(message: pb.GenerateTextRequest, limits: ModelLimits) -> Prompt:
     kind = message.WhichOneof("input")
     if kind == "prompt":
@@ -133,20 +143,20 @@ def _prompt_of(message: pb.GenerateTextRequest, limits: ModelLimits) -> Prompt:
 
 def _ids_of(ids: Iterable[int], limits: ModelLimits, field: str) -> tuple[int, ...]:
     values = tuple(ids)
-    for token_id in values:
-        _check(
-            token_id < limits.vocab_size,
-            field,
-            f"holds {token_id}; the vocabulary has {limits.vocab_size} ids",
-        )
+    highest = max(values, default=0)
+    _check(
+        highest < limits.vocab_size,
+        field,
+        f"holds {highest}; the vocabulary has {limits.vocab_size} ids",
+    )
     return values
 
 
 def _sampling_of(message: pb.GenerateTextRequest, limits: ModelLimits) -> SamplingParams:
     sampling = sampling_from_proto(message.sampling, limits.vocab_size)
-    if sampling.is_greedy or sampling.seed:
+    if sampling.is_greedy or message.sampling.HasField("seed"):
         return sampling
-    return replace(sampling, seed=secrets.randbits(64) or 1)
+    return replace(sampling, seed=secrets.randbits(64))
 
 
 def _max_new_tokens_of(stop: pb.StopParams, limits: RequestLimits) -> int:

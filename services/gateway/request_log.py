@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass, field
 from time import monotonic_ns
 
-from services.gateway.session import SessionStarted
+from services.gateway.attempt import SessionStarted
 from shared.errors import ShortstackError
 from shared.ids import RequestId
 from shared.rpc import shortstack_pb2 as pb

@@ -7,21 +7,15 @@ nothing of text, clients or stop strings.
 """
 
 import logging
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from time import monotonic
 
-import grpc
-
-from services.gateway.breaker import Breaker
+from services.gateway.attempt import LOST, Attempt, SessionEvent, SessionPlan
 from services.gateway.cells import CellChannels
-from services.gateway.request import TextRequest
 from services.gateway.router import Router
 from shared.control.registry import CellLease
 from shared.errors import (
-    Cancelled,
-    DeadlineExceeded,
     Internal,
     NoCell,
     PoolExhausted,
@@ -29,53 +23,15 @@ from shared.errors import (
     RateLimited,
     ShortstackError,
     WorkerDraining,
-    WorkerLost,
 )
-from shared.ids import SessionId, new_session_id
+from shared.ids import TokenId
 from shared.rpc import shortstack_pb2 as pb
-from shared.rpc.channel import translated_errors
-from shared.rpc.convert import sampling_to_proto
+from shared.speculation.acceptance import cut_at_finish
+from shared.speculation.vocabulary import FinishReason
 
 log = logging.getLogger(__name__)
 
 _NO_ROOM = (PoolExhausted, QueueFull, RateLimited)
-# A cell that ends our call unasked is as good as gone.
-_LOST = (WorkerLost, Cancelled)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionStarted:
-    """A cell has admitted the session."""
-
-    cell_id: str
-    session_id: SessionId
-
-
-SessionEvent = SessionStarted | pb.GenerateTokens | pb.GenerateFinished
-
-
-@dataclass(frozen=True, slots=True)
-class SessionPlan:
-    """What is to be run, and until when (in seconds of `monotonic`)."""
-
-    request: TextRequest
-    prompt_ids: tuple[int, ...]
-    deadline_s: float
-    max_replays: int
-
-
-@dataclass(slots=True)
-class _Visit:
-    """One attempt on a cell."""
-
-    breaker: Breaker
-    is_admitted: bool = False
-
-    def note_answer(self) -> None:
-        """Note that the cell answers."""
-        if not self.is_admitted:
-            self.is_admitted = True
-            self.breaker.succeed()
 
 
 @dataclass(slots=True)
@@ -103,13 +59,33 @@ class Session:
         """
         while True:
             cell = self._pick()
+            attempt = Attempt(self.plan, cell, self.router, self.channels, self.emitted_ids)
             try:
-                async with aclosing(self._run_on(cell)) as events:
+                async with aclosing(attempt.run()) as events:
                     async for event in events:
                         yield event
                 return
-            except (*_LOST, WorkerDraining, *_NO_ROOM) as error:
+            except (*LOST, WorkerDraining, *_NO_ROOM) as error:
+                if finished := attempt.finished or self._end_of_emitted():
+                    yield finished
+                    return
+                self.num_losses += attempt.is_admitted and isinstance(error, LOST)
                 self._leave(cell, error)
+
+    def _end_of_emitted(self) -> pb.GenerateFinished | None:
+        """Return the end that the last emitted id is, if its cell was lost before it could say so.
+
+        A replay behind such an id would go on where plain decoding ends.
+        """
+        if not self.emitted_ids:
+            return None
+        last_id = TokenId(self.emitted_ids[-1])
+        _, reason = cut_at_finish([last_id], len(self.emitted_ids) - 1, self.plan.stop)
+        if reason is None:
+            return None
+        stop_id = last_id if reason is FinishReason.STOP else None
+        name = f"FINISH_REASON_{reason.name}"
+        return pb.GenerateFinished(finish_reason=name, stop_token_id=stop_id)
 
     def _pick(self) -> CellLease:
         try:
@@ -147,86 +123,3 @@ class Session:
         if isinstance(error, _NO_ROOM):
             raise error
         raise NoCell(f"given up after {self.num_replays} replays: {error.message}") from None
-
-    async def _run_on(self, cell: CellLease) -> AsyncGenerator[SessionEvent, None]:
-        session_id = new_session_id()
-        with self._visited(cell) as visit, self._opened(cell, session_id) as call:
-            async for response in call:
-                visit.note_answer()
-                event = _event_of(response, session_id)
-                if isinstance(event, pb.GenerateTokens):
-                    self.emitted_ids.extend(event.token_ids)
-                yield event
-                if isinstance(event, pb.GenerateFinished):
-                    return
-            raise WorkerLost("the cell's stream ended in the middle")
-
-    @contextmanager
-    def _visited(self, cell: CellLease) -> Iterator["_Visit"]:
-        """Keep the router's records of one attempt on a cell."""
-        visit = _Visit(self.router.breaker_of(cell))
-        self.router.begin(cell)
-        try:
-            yield visit
-        except (*_LOST, DeadlineExceeded) as error:
-            is_lost = isinstance(error, _LOST)
-            self.num_losses += is_lost and visit.is_admitted
-            if is_lost or not visit.is_admitted:
-                visit.breaker.fail()
-            raise
-        except ShortstackError:
-            visit.breaker.succeed()
-            raise
-        finally:
-            visit.breaker.give_up()
-            self.router.end(cell)
-
-    @contextmanager
-    def _opened(
-        self, cell: CellLease, session_id: SessionId
-    ) -> Iterator["grpc.aio.UnaryStreamCall[pb.GenerateRequest, pb.GenerateResponse]"]:
-        """Open the stream that owns the session; leaving ends it, whatever the reason."""
-        timeout_s = self.plan.deadline_s - monotonic()
-        if timeout_s <= 0:
-            raise DeadlineExceeded("the request's time is over")
-        request_id = self.plan.request.request_id
-        call = self.channels.stub(cell.address).Generate(
-            self._message(session_id),
-            timeout=timeout_s,
-            metadata=(("session-id", session_id), ("request-id", request_id)),
-        )
-        try:
-            with translated_errors():
-                yield call
-        finally:
-            call.cancel()
-
-    def _message(self, session_id: SessionId) -> pb.GenerateRequest:
-        request = self.plan.request
-        return pb.GenerateRequest(
-            session_id=session_id,
-            token_ids=[*self.plan.prompt_ids, *self.emitted_ids],
-            num_emitted=len(self.emitted_ids),
-            sampling=sampling_to_proto(request.sampling),
-            stop=pb.StopParams(
-                max_new_tokens=request.max_new_tokens,
-                stop_token_ids=request.stop_token_ids,
-                ignore_eos=request.ignore_eos,
-                min_new_tokens=request.min_new_tokens,
-            ),
-            speculation=request.speculation,
-            num_logprobs=request.num_logprobs,
-        )
-
-
-def _event_of(response: pb.GenerateResponse, session_id: SessionId) -> SessionEvent:
-    kind = response.WhichOneof("event")
-    if kind == "tokens":
-        return response.tokens
-    if kind == "started":
-        return SessionStarted(response.started.cell_id, session_id)
-    if kind == "finished":
-        return response.finished
-    if kind == "moved":
-        raise WorkerDraining(f"moved: {response.moved.reason}")
-    raise Internal("the cell sent an empty message")

@@ -1,10 +1,11 @@
 """The text of a completion: detokenizer and stop strings together, round by round.
 
-The tokens of a round are looked at one by one when there are stop strings, since several may arrive
-at once and only those up to the one that completes a stop string count.
+When a round completes a stop string, its tokens are looked at one by one, since only those up to
+the one that completes it count. Rounds that do not, nearly all, are taken in one go.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 from services.gateway.detokenizer import Decoder, Detokenizer
@@ -28,16 +29,28 @@ class CompletionText:
     ) -> None:
         """Begin behind the prompt."""
         self._detokenizer = Detokenizer(decoder, prompt_ids)
+        self._byte_ids = decoder.byte_ids
         self._scanner = StopScanner(stop_strings) if stop_strings else None
 
     def push(self, ids: Sequence[int]) -> TextPiece:
         """Take the ids of a round. After a piece with a stop string nothing may follow."""
         if self._scanner is None:
             return TextPiece(self._detokenizer.push(ids), len(ids))
+        if not self._byte_ids.isdisjoint(ids):
+            # Inside a run of bytes the text of a block is not made of the texts of its ids.
+            return self._push_one_by_one(self._scanner, ids)
+        before = copy(self._detokenizer), copy(self._scanner)
+        shown = self._scanner.push(self._detokenizer.push(ids))
+        if not isinstance(shown, StopHit):
+            return TextPiece(shown, len(ids))
+        self._detokenizer, self._scanner = before
+        return self._push_one_by_one(self._scanner, ids)
+
+    def _push_one_by_one(self, scanner: StopScanner, ids: Sequence[int]) -> TextPiece:
         pieces: list[str] = []
         for index, token_id in enumerate(ids):
             piece = self._detokenizer.push((token_id,))
-            shown = self._scanner.push(piece, self._detokenizer.peek())
+            shown = scanner.push(piece, self._detokenizer.peek())
             if isinstance(shown, StopHit):
                 return TextPiece("".join(pieces) + shown.text, index + 1, shown.stop_string)
             pieces.append(shown)

@@ -22,10 +22,11 @@ _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_toke
 
 @dataclass(frozen=True, slots=True)
 class ModelLimits:
-    """What ids and lengths a model takes."""
+    """What ids and lengths a model takes, and which ids end a sequence as far as it is known."""
 
     vocab_size: int
     max_context_len: int
+    eos_token_ids: frozenset[int] = frozenset()
 
 
 class ModelTokenizer:

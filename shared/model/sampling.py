@@ -4,8 +4,8 @@
 
 The noise is a pure function of (seed, position, token id) by an integer hash, so draft and target
 share it, and the choice at a position depends on neither worker, batch nor method
-(drafter-invariant coupling: Daliri et al. 2024, arXiv:2408.07978). Temperature 0 adds no noise; ties
-go to the lowest id. `position` is the index, prompt included, of the token being chosen.
+(drafter-invariant coupling: Daliri et al. 2024, arXiv:2408.07978). Temperature 0 adds no noise;
+ties go to the lowest id. `position` is the index, prompt included, of the token being chosen.
 """
 
 import math
@@ -50,11 +50,18 @@ class Choices:
 
 
 def choose(
-    logits_RV: torch.Tensor, rows: Sequence[RowChoice], *, with_gaps: bool = False
+    logits_RV: torch.Tensor,
+    rows: Sequence[RowChoice],
+    *,
+    with_confidences: bool = False,
+    with_gaps: bool = False,
 ) -> Choices:
-    """Choose a token for every row of float32 logits; the logits are left as they are."""
+    """Choose a token for every row of float32 logits; the logits are left as they are.
+
+    Confidences and gaps are sure to be there only where they are asked for.
+    """
     if all(row.params.is_plain_argmax for row in rows):
-        return _choose_greedy(logits_RV, with_gaps)
+        return _choose_greedy(logits_RV, with_confidences, with_gaps)
     choices = Choices()
     start = 0
     while start < len(rows):
@@ -66,11 +73,13 @@ def choose(
     return choices
 
 
-def _choose_greedy(logits_RV: torch.Tensor, with_gaps: bool) -> Choices:
-    best_R, tokens_R = logits_RV.max(-1)
-    confidences_R = (best_R - logits_RV.logsumexp(-1)).exp_()
-    gaps = _top_gaps(logits_RV) if with_gaps else []
-    return Choices(tokens_R.tolist(), confidences_R.tolist(), gaps)
+def _choose_greedy(logits_RV: torch.Tensor, with_confidences: bool, with_gaps: bool) -> Choices:
+    choices = Choices(logits_RV.argmax(-1).tolist())
+    if with_confidences:
+        choices.confidences = logits_RV.softmax(-1).amax(-1).tolist()
+    if with_gaps:
+        choices.gaps = _top_gaps(logits_RV)
+    return choices
 
 
 def _top_gaps(scores_RV: torch.Tensor) -> list[float]:
@@ -90,8 +99,8 @@ def _choose_alike(logits_RV: torch.Tensor, rows: Sequence[RowChoice], choices: C
     tokens_R = scores_RV.argmax(-1)
     gaps = _top_gaps(scores_RV)
     if params.is_greedy:
-        chosen = logits_RV.gather(-1, tokens_R.unsqueeze(-1)).squeeze(-1)
-        confidences = (chosen - logits_RV.logsumexp(-1)).exp_().tolist()
+        chosen = logits_RV.softmax(-1).gather(-1, tokens_R.unsqueeze(-1))
+        confidences = chosen.squeeze(-1).tolist()
     else:
         confidences = [1.0 / (1.0 + math.exp(-min(gap, 700.0))) for gap in gaps]
     choices.tokens += tokens_R.tolist()

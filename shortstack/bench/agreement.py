@@ -18,10 +18,9 @@ OnStep = Callable[[str], None]
 PROMPT_LEN = 12
 NUM_SEQUENCES = 8
 SEARCH_LEN = 96
-CORRECTION_LEN = 192
 MAX_DAMPING = 2.0
 MAX_BISECTIONS = 14
-MAX_CORRECTIONS = 4
+MAX_CORRECTIONS = 3
 TOLERANCE = 0.01
 
 
@@ -61,21 +60,26 @@ class Damper:
         self._recipe = recipe
         self._on_step = on_step
 
-    def search(self, wish: float) -> None:
-        """Find the damping: roughly on random words, then exactly on generated text.
+    def search(self, wish: float, num_tokens: int) -> Tensor:
+        """Find the damping: roughly on random words, then exactly on text the model generates.
+
+        Returns:
+            That text, [NUM_SEQUENCES, PROMPT_LEN + num_tokens].
 
         Raises:
             ValueError: the exit agrees more often than wished however loud the late layers are.
         """
         self._bisect(wish)
         prompts = random_text(self._recipe, PROMPT_LEN, self._recipe.seed + 2)
-        for _ in range(MAX_CORRECTIONS):
-            tokens = continue_greedily(self._model, prompts, CORRECTION_LEN)
-            rate = self._rate(torch.cat([prompts, tokens], dim=1)[:, :-1], PROMPT_LEN - 1)
-            if abs(rate - wish) <= TOLERANCE:
-                return
+        for correction in range(MAX_CORRECTIONS + 1):
+            tokens = continue_greedily(self._model, prompts, num_tokens)
+            text = torch.cat([prompts, tokens], dim=1)
+            rate = self._rate(text[:, :-1], PROMPT_LEN - 1)
+            if abs(rate - wish) <= TOLERANCE or correction == MAX_CORRECTIONS:
+                break
             # Disagreement grows about as the noise of the late layers does.
-            self._set(self.damping * (1 - wish) / (1 - rate) if rate < 1 else self.damping * 2)
+            self._set(self.damping * (1 - wish) / max(1 - rate, (1 - wish) / 2))
+        return text
 
     def _bisect(self, wish: float) -> None:
         """Bisect on random words, where one pass without generating measures all positions."""

@@ -19,6 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from shortstack.bench.shapes import ModelShape, shape_for
 from shortstack.bench.words import BOS_ID, EOS_ID, first_word_id, write_tokenizer
+from shortstack.errors import UsageError
 
 DTYPES = ("float32", "bfloat16")
 MAX_CONTEXT_LEN = 4096
@@ -99,7 +100,7 @@ def write_synthetic_model(
         ValueError: the wish cannot be met, or makes no sense.
     """
     spec.check()
-    from shortstack.bench.agreement import Damper
+    from shortstack.bench.agreement import PROMPT_LEN, Damper, exit_agreements
     from shortstack.bench.synthetic_model import Recipe, build_model
 
     words = first_word_id(spec.shape.vocab_size)
@@ -108,8 +109,18 @@ def write_synthetic_model(
     model = build_model(recipe)
     with _half_of_the_threads():
         damper = Damper(model, recipe, on_step)
-        damper.search(spec.agreement)
-        report = _measure(model, recipe, spec, damper.damping, on_step)
+        text = damper.search(spec.agreement, NUM_CHECK_TOKENS)
+        on_step("measuring all exits")
+        exits = range(1, spec.shape.num_layers)
+        rates = exit_agreements(model, text[:, :-1], exits, start=PROMPT_LEN - 1)
+    tokens = text[:, PROMPT_LEN:].tolist()
+    report = SynthReport(
+        spec,
+        damper.damping,
+        (*rates, 1.0),
+        min(len(set(row)) / len(row) for row in tokens),
+        sum(map(len, tokens)),
+    )
     on_step(f"writing {out}")
     _write(model, out, report)
     return report
@@ -126,29 +137,6 @@ def _half_of_the_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(num_threads)
-
-
-def _measure(
-    model: Any, recipe: Any, spec: SynthSpec, damping: float, on_step: Callable[[str], None]
-) -> SynthReport:
-    """Let the model continue prompts, then compare every exit with the end on that text."""
-    import torch
-
-    from shortstack.bench.agreement import (
-        PROMPT_LEN,
-        continue_greedily,
-        exit_agreements,
-        random_text,
-    )
-
-    on_step(f"generating {NUM_CHECK_TOKENS} tokens a prompt to measure on")
-    prompts = random_text(recipe, PROMPT_LEN, spec.seed + 3)
-    tokens = continue_greedily(model, prompts, NUM_CHECK_TOKENS)
-    text = torch.cat([prompts, tokens], dim=1)[:, :-1]
-    exits = range(1, spec.shape.num_layers)
-    agreements = exit_agreements(model, text, exits, start=PROMPT_LEN - 1)
-    distinct_ratio = min(len(set(row)) / len(row) for row in tokens.tolist())
-    return SynthReport(spec, damping, (*agreements, 1.0), distinct_ratio, tokens.numel())
 
 
 def _write(model: Any, out: Path, report: SynthReport) -> None:
@@ -221,7 +209,7 @@ def command(
                 out, spec, lambda text: progress.update(task, description=text)
             )
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise UsageError(str(error)) from None
     console.print(
         f"{out}: {spec.shape.num_params:,} parameters, agreement {report.agreement:.3f} at layer "
         f"{at_layer} (wished {agreement}), distinct tokens {report.distinct_ratio:.2f} of "

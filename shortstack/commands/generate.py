@@ -58,7 +58,9 @@ async def generate(request: Request, destination: Destination) -> None:
     async with connected(destination, console) as client:
         started_s = time.monotonic()
         completion = await stream(client, request)
-        console.print(summarize(completion, time.monotonic() - started_s), style="dim")
+        console.print(
+            summarize(completion, time.monotonic() - started_s), style="dim", soft_wrap=True
+        )
 
 
 async def stream(client: Client, request: Request) -> Completion:

@@ -1,4 +1,4 @@
-"""The gateway starts on a machine without torch: import-linter sees the rule, this sees the fact."""
+"""The gateway starts without torch: import-linter sees the rule, this sees the fact."""
 
 import subprocess
 import sys

@@ -72,7 +72,7 @@ StartCells = Callable[..., Awaitable[Client]]
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Tokenizer:
     """The tokenizer of the model directory, which this writes."""
-    return write_model_directory(tmp_path)
+    return write_model_directory(tmp_path, max_context_len=10**6)
 
 
 @pytest.fixture

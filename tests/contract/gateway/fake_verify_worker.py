@@ -22,6 +22,8 @@ from shared.rpc.shortstack_pb2_grpc import (
     add_VerifyServiceServicer_to_server,
 )
 
+EOS_ID = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
@@ -54,6 +56,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
         self.metadata: list[dict[str, Any]] = []
         self.num_running = 0
         self.num_cancelled = 0
+        self.num_rounds = 0
         self.is_draining = False
         self.address = ""
         self._round_len = round_len
@@ -63,6 +66,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
             model_fingerprint="f",
             vocab_size=vocab_size,
             max_context_len=max_context_len,
+            eos_token_ids=[EOS_ID],
         )
         self._server = ServiceServer(["shortstack.v1.VerifyService"])
         add_VerifyServiceServicer_to_server(self, self._server.grpc_server)
@@ -122,6 +126,10 @@ class FakeVerifyWorker(VerifyServiceServicer):
                 return
             yield pb.GenerateResponse(tokens=self._round(request, round_index, position, end))
             position, round_index = end, round_index + 1
+            self.num_rounds += 1
+        if troubled := await self._troubled(limit + 1):
+            yield troubled
+            return
         reason = pb.FINISH_REASON_LENGTH
         if limit < request.stop.max_new_tokens:
             reason = pb.FINISH_REASON_STOP

@@ -17,7 +17,7 @@ from shared.errors import (
 )
 from shared.rpc import shortstack_pb2 as pb
 from tests.contract.gateway.conftest import TEXT, StartCells
-from tests.contract.gateway.fake_verify_worker import FakeVerifyWorker, Trouble
+from tests.contract.gateway.fake_verify_worker import EOS_ID, FakeVerifyWorker, Trouble
 from tests.polling import poll_until
 
 
@@ -61,6 +61,28 @@ async def test_a_request_goes_on_elsewhere_with_exactly_the_same_ids(
 
 
 @pytest.mark.parametrize(
+    ("last_id", "stop", "reason"),
+    [
+        (7, {"max_new_tokens": 5}, pb.FINISH_REASON_LENGTH),
+        (EOS_ID, {}, pb.FINISH_REASON_STOP),
+        (8, {"stop_token_ids": [8]}, pb.FINISH_REASON_STOP),
+    ],
+    ids=["limit", "end_of_sequence", "stop_id"],
+)
+async def test_a_cell_lost_behind_the_last_token_ends_the_request_as_that_token_says(
+    start: StartCells, last_id: int, stop: dict[str, object], reason: int
+) -> None:
+    ids = [3, 4, 5, 6, last_id]
+    first, second = troubled_and_whole(ids, Trouble(moves_at=5))
+    client = await start(first, second)
+    answer = await client.ask(stop=stop)
+    assert answer.ids == ids
+    assert answer.finished.finish_reason == reason
+    assert answer.finished.num_replays == 0
+    assert not second.requests
+
+
+@pytest.mark.parametrize(
     "error",
     [WorkerDraining("it drains"), PoolExhausted("no pages", retry_delay_ms=5), QueueFull("full")],
     ids=lambda error: type(error).__name__,
@@ -72,6 +94,18 @@ async def test_a_cell_that_refuses_is_passed_over(
     answer = await client.ask()
     assert answer.ids == completion_ids
     assert answer.started.cell_id == "second"
+
+
+async def test_what_only_a_cell_can_judge_is_its_to_refuse(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    error = InvalidRequest("no such method", field="speculation.method")
+    first, second = troubled_and_whole(completion_ids, Trouble(refuses_with=error))
+    client = await start(first, second)
+    with pytest.raises(InvalidRequest, match="no such method") as caught:
+        await client.ask(speculation={"method": "magic"})
+    assert caught.value.field == "speculation.method"
+    assert not second.requests
 
 
 async def test_without_another_cell_the_reason_is_told(
@@ -197,6 +231,29 @@ async def test_a_request_in_the_queue_is_cancelled_by_its_id(
     assert (await client.stub.Cancel(pb.CancelRequest(request_id="first"))).was_running
     await first
     assert len(worker.requests) == 1
+
+
+async def test_a_client_that_has_stopped_reading_is_cut_off_when_its_request_is_cancelled(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    worker = FakeVerifyWorker(completion_ids * 30_000, round_len=3000, max_context_len=10**6)
+    client = await start(worker, max_new_tokens=10**6)
+    request = pb.GenerateTextRequest(
+        request_id="mine", prompt="So:", stop={"max_new_tokens": 500_000}, num_logprobs=0
+    )
+    call = client.stub.GenerateText(request)
+    assert (await call.read()).HasField("started")
+    seen = [-1]
+
+    def is_stuck() -> bool:
+        seen.append(worker.num_rounds)
+        return seen[-1] == seen[-2] > 0
+
+    await poll_until(is_stuck, period_s=0.3)
+    assert worker.num_running == 1
+    assert (await client.stub.Cancel(pb.CancelRequest(request_id="mine"))).was_running
+    await poll_until(lambda: worker.num_running == 0)
+    call.cancel()
 
 
 async def test_an_id_that_is_running_cannot_be_taken_twice(

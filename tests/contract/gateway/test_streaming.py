@@ -33,6 +33,7 @@ async def test_a_completion_is_streamed_round_by_round(
     assert answer.finished.timings.prefill_ns == 7
     assert worker.requests[0].num_emitted == 0
     assert not answer.tokens[0].logprobs
+    assert worker.num_cancelled == 0
 
 
 async def test_sources_add_up_to_the_summary_in_message_and_trailers(

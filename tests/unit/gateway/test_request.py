@@ -35,6 +35,8 @@ def message(**fields: Any) -> pb.GenerateTextRequest:
         ({"chat": {"messages": []}}, "chat"),
         ({"chat": {"messages": [{"role": "tool", "content": "x"}]}}, "chat.role"),
         ({"request_id": "x" * 129}, "request_id"),
+        ({"request_id": "line\nbreak"}, "request_id"),
+        ({"request_id": "näme"}, "request_id"),
         ({"stop": {"max_new_tokens": 41}}, "stop.max_new_tokens"),
         ({"stop": {"stop_token_ids": [100]}}, "stop.stop_token_ids"),
         ({"stop_strings": ["a", ""]}, "stop_strings"),
@@ -83,6 +85,7 @@ def test_a_seed_is_drawn_only_where_there_is_sampling_and_none_was_given() -> No
 
     assert seed_of(temperature=0.0) == 0
     assert seed_of(temperature=1.0, seed=7) == 7
+    assert seed_of(temperature=1.0, seed=0) == 0
     drawn = {seed_of(temperature=1.0) for _ in range(8)}
     assert len(drawn) == 8
     assert max(drawn) > 2**32

@@ -58,3 +58,15 @@ def test_text_and_count_do_not_depend_on_the_rounds(
 ) -> None:
     ids = list(model.encode(text))
     assert run(model, ids, block_len, [stop]) == run(model, ids, 1, [stop])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    ids=st.lists(st.one_of(st.integers(0, 400), st.sampled_from([13, 35, 197, 171])), max_size=25),
+    stop=st.sampled_from(["\n", " ", "\n ", "e", "\u00e9"]),
+    block_len=st.integers(1, 7),
+)
+def test_malformed_bytes_do_not_make_the_text_depend_on_the_rounds(
+    ids: list[int], stop: str, block_len: int
+) -> None:
+    assert run(PREPEND, ids, block_len, [stop]) == run(PREPEND, ids, 1, [stop])

@@ -1,0 +1,1 @@
+"""All services started as a user starts them, on a CPU, with a tiny random model."""

@@ -1,0 +1,1 @@
+"""Synthetic models and the measurement of decoding, without a stack."""

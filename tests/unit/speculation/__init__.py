@@ -1,0 +1,1 @@
+"""The vocabulary of a round and the pure rules over it."""
