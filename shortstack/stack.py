@@ -108,7 +108,7 @@ class Stack:
                 if plan is not None:
                     self._spawn(plan)
         self._spawn(plan_gateway(self.config, base, self.runtime_dir, self.cells))
-        await self._wait_until(self._is_ready)
+        await self.wait_until_ready()
 
     async def _start_redis(self, base: dict[str, str]) -> str:
         """Return the URL of the registry, after starting one if none was given; empty: none."""
@@ -148,6 +148,14 @@ class Stack:
     def _note(self, name: str, event: dict[str, Any]) -> None:
         if name == "gateway" and event.get("event") in STARTED_EVENTS:
             self.target = str(event["address"])
+
+    async def wait_until_ready(self) -> None:
+        """Wait until requests can be served.
+
+        Raises:
+            StackError: a process has died.
+        """
+        await self._wait_until(self._is_ready)
 
     async def _wait_until(self, holds: Callable[[], Awaitable[bool]]) -> None:
         """Wait for a condition, but not for the dead."""

@@ -103,21 +103,22 @@ def write_model(
         model = AutoModelForCausalLM.from_config(make_config(kind, num_layers, **options))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                _spread(name, parameter)
+                _spread(name, parameter, model.config.tie_word_embeddings)
     model.generation_config.eos_token_id = EOS_ID
     model.save_pretrained(path, max_shard_size="100KB" if is_sharded else "1GB")
     return path
 
 
-def _spread(name: str, parameter: torch.Tensor) -> None:
+def _spread(name: str, parameter: torch.Tensor, is_tied: bool) -> None:
     if name.endswith("norm.weight"):
         parameter.uniform_(0.7, 1.3)
     elif name.endswith("bias"):
         parameter.normal_(std=0.2)
     elif name.endswith(("embed_tokens.weight", "lm_head.weight")):
-        parameter.normal_(std=0.6)
+        # A strong tied embedding would predict the token that was just read.
+        parameter.normal_(std=0.25 if is_tied else 0.6)
     else:
-        parameter.normal_(std=0.12)
+        parameter.normal_(std=0.14)
 
 
 def edit_config(path: Path, **changes: Any) -> None:

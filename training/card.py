@@ -39,7 +39,11 @@ The dialogues of the corpus have no end of turn: a chat reply is over where the 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What the log of a run says: its last start, the training losses, the end."""
+    """What the log of a run says: its last start, the training losses, the end.
+
+    Attributes:
+        changes: step and former number of steps wherever a resumed run changed the latter.
+    """
 
     settings: Mapping[str, Any]
     num_parameters: int
@@ -49,6 +53,7 @@ class RunRecord:
     elapsed_s: float
     final_losses: Mapping[int, float]
     rounding_errors: Mapping[str, float]
+    changes: Sequence[tuple[int, int]]
 
 
 def read_run(path: Path) -> RunRecord:
@@ -78,7 +83,18 @@ def read_run(path: Path) -> RunRecord:
         end["elapsed_s"],
         mean_losses([line for line in lines if line["event"] == "step"][-100:]),
         end["rounding_errors"],
+        changed_steps([line for line in lines if line["event"] == "start"]),
     )
+
+
+def changed_steps(starts: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Where a resumed run got another number of steps, and the number that it had before."""
+    num_steps = [start["settings"]["num_steps"] for start in starts]
+    return [
+        (starts[index]["step"], num_steps[index - 1])
+        for index in range(1, len(starts))
+        if num_steps[index] != num_steps[index - 1]
+    ]
 
 
 def mean_losses(steps: Sequence[Mapping[str, Any]]) -> dict[int, float]:
@@ -189,6 +205,14 @@ def _how(record: RunRecord, machine: str) -> str:
         f" with depth and time; early-exit loss with e_scale {recipe['e_scale']:g} and a"
         f" {recipe['curriculum']} curriculum of {recipe['rotation']}. Share of the loss on the"
         f" last layer: {share['mean']:.0%} ({share['min']:.0%} to {share['max']:.0%})."
+        + "".join(_change_text(step, before) for step, before in record.changes)
+    )
+
+
+def _change_text(step: int, before: int) -> str:
+    return (
+        f" Up to step {step:,} the plan was {before:,} steps, and dropout rose by that plan; then the"
+        " decay was moved."
     )
 
 

@@ -20,6 +20,7 @@ class Attachment:
     def __init__(self, request: pb.AttachRequest, stack: LayerStack) -> None:
         self._check_model(request.model, stack)
         self.boot_id = request.boot_id
+        self._max_context_len = stack.config.max_context_len
         self.layout = _layout_from_proto(request.layout, stack)
         if request.segment.WhichOneof("location") != "shm_path":
             raise Unsupported("this draft worker runs on a CPU and maps shm segments only")
@@ -55,6 +56,8 @@ class Attachment:
         end = task.committed_len + task.decision.max_draft_len
         if end > self.pool.page_table(task.extents).num_positions:
             raise StaleHandle(f"positions up to {end} lie outside the session's pages")
+        if end > self._max_context_len:
+            raise StaleHandle(f"positions up to {end} lie beyond the context of the model")
 
     @property
     def check_word(self) -> int:

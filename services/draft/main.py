@@ -12,7 +12,7 @@ from services.draft.settings import DraftServiceSettings
 from shared.errors import ShortstackError
 from shared.ids import new_worker_id
 from shared.model.config import read_config
-from shared.model.layer_stack import LayerStack
+from shared.model.layer_stack import Heads, LayerStack
 from shared.model.segment import hold_lock
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
@@ -32,7 +32,7 @@ def load_draft_stack(settings: DraftServiceSettings) -> LayerStack:
     """Load the layers that drafting needs at first."""
     config = read_config(settings.model.path, settings.model.dtype)
     num_layers = settings.draft.exit_layer or max(1, config.num_layers // 4)
-    return LayerStack(config, settings.model.device, num_layers, ProgressLog())
+    return LayerStack(config, settings.model.device, num_layers, ProgressLog(), Heads.DRAFT)
 
 
 async def serve(settings: DraftServiceSettings, stack: LayerStack) -> None:

@@ -88,6 +88,9 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
         loop: asyncio.AbstractEventLoop,
         answers: "asyncio.Queue[pb.RoundResponse | Exception | None]",
     ) -> None:
+        if attachment is not self._attachment:
+            # What a lost stream still had on its way: the verify worker has its memory back.
+            raise StaleHandle("this attachment was replaced by another")
         vocab_size = self._stack.config.vocab_size
         for message in request.tasks:
             if message.kv_handle.boot_id != attachment.boot_id:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import torch
 
@@ -28,7 +29,7 @@ from shared.model.segment import LocalSegment, Segment, ShmSegment, remove_orpha
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import identity_to_proto
 from shared.speculation.methods.registry import method_named
-from shared.speculation.vocabulary import OFF, PLAIN_DECISION, Decision
+from shared.speculation.vocabulary import LAYERSKIP, OFF, PLAIN_DECISION, Decision
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Cell:
         self._remote = RemoteDrafter(
             verify.draft_target, self._attach_request(), self.engine.post, on_speculation
         )
-        return self._remote
+        return NoDrafter()
 
     def _attach_request(self) -> pb.AttachRequest:
         if not isinstance(self._segment, ShmSegment):
@@ -183,10 +184,13 @@ def _make_rules(settings: VerifyServiceSettings, config: ModelConfig) -> Request
     verify = settings.verify
     exit_layer = verify.exit_layer or max(1, config.num_layers // 4)
     defaults = Decision(verify.method, exit_layer, verify.draft_len, verify.stop_threshold)
-    if verify.method == OFF or verify.cell_kind == "plain" or config.num_layers < 2:
+    if config.num_layers < 2:
         defaults = PLAIN_DECISION
     else:
-        method_named(verify.method).check(defaults, config.num_layers)
+        # Checked even where speculation is off by default: a request may turn it on.
+        method_named(LAYERSKIP).check(defaults, config.num_layers)
+    if verify.cell_kind == "plain":
+        defaults = replace(defaults, method=OFF)
     identity = config.identity(settings.model.served_name)
     return RequestRules(identity, defaults, verify.max_draft_len)
 

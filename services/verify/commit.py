@@ -32,6 +32,7 @@ def commit_round(
     sources = (TokenSource.ACCEPTED,) * verdict.num_accepted + (verdict.source,)
     session.tokens += kept
     session.num_run = len(session.tokens) - 1
+    session.is_decoding = True
     if reason is None and len(session.tokens) >= max_context_len:
         reason = FinishReason.LENGTH
     round_index = session.round_index

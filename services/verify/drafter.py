@@ -20,10 +20,15 @@ class DraftsArrived:
 
 @dataclass(frozen=True, slots=True)
 class DrafterReady:
-    """A draft worker is attached; it writes nothing of rounds from before its attachment."""
+    """A draft worker is attached; it writes nothing of rounds from before its attachment.
+
+    `drafter` takes the rounds of this attachment, where each has one of its own: a round ordered of
+    a lost attachment must not reach the next one.
+    """
 
     worker_id: str
     liveness_path: Path | None = None
+    drafter: "Drafter | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ class Drafter(Protocol):
 
 
 class NoDrafter:
-    """Nobody drafts: a plain cell."""
+    """Nobody drafts: a plain cell, or a split one whose draft worker is not attached yet."""
 
     def send(self, tasks: Sequence[RoundTask]) -> None:
         """Never called: this drafter is never ready."""
-        raise AssertionError("a plain cell has no drafter")
+        raise AssertionError("there is no drafter")

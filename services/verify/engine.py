@@ -139,6 +139,7 @@ class VerifyEngine:
             with torch.inference_mode():
                 while not self._is_stopped:
                     self._step()
+                self._flush()
         except BaseException as error:
             log.exception("verify engine failed")
             self._on_failure(error)
@@ -156,7 +157,6 @@ class VerifyEngine:
             started_ns = time.perf_counter_ns()
             results = self._runner.run(self._items(plan, drafts))
             self._commit(plan, drafts, results, time.perf_counter_ns() - started_ns)
-        self._flush()
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -164,6 +164,8 @@ class VerifyEngine:
         """Take what is in the inbox; wait for something while there is nothing to do."""
         self.rounds.release_quarantine()
         is_idle = not any(self._is_ready(session) for session in self._sessions)
+        if is_idle:
+            self._flush()
         if is_idle and not self._take_one(self._idle_timeout_s()):
             self._check_when_idle()
         while not self._inbox.empty():
@@ -241,6 +243,8 @@ class VerifyEngine:
     def _make_homeless(self, sessions: list[Session]) -> None:
         """Queue sessions that lost their pages again; they are replayed from their ids."""
         for session in sessions:
+            # The lost round was ordered: its key is used up.
+            session.round_index += 1
             self._sessions.remove(session)
             self._waiting.appendleft(session)
 
@@ -283,20 +287,24 @@ class VerifyEngine:
     # --- a pass ---------------------------------------------------------------------------------
 
     def _collect(self, plan: Plan) -> dict[str, Draft]:
-        """Order the drafts of a pass and wait for them; what is overdue goes on without."""
+        """Order the drafts of a pass and wait for them; what is overdue goes on without.
+
+        What the last pass emitted goes out behind the order, while the draft worker runs: sending
+        it takes the event loop longer than the order does.
+        """
         drafting = plan.drafting
-        if not drafting:
-            return {}
         started_ns = time.perf_counter_ns()
         self.rounds.send((session, session.make_task(wish)) for session, wish in drafting)
+        self._flush()
+        if not drafting:
+            return {}
         deadline_ns = started_ns + self.rounds.timeout_ns
         while self.rounds.is_waiting:
-            left_s = (deadline_ns - time.perf_counter_ns()) / 1e9
-            if left_s <= 0:
+            left_s = max(0.0, (deadline_ns - time.perf_counter_ns()) / 1e9)
+            # An answer that is in is taken, however long it took.
+            if not self._take_one(left_s) and left_s == 0.0:
                 log.warning("rounds overdue: going on without drafts")
                 self._make_homeless(self.rounds.abandon())
-                break
-            self._take_one(left_s)
         draft_ns = time.perf_counter_ns() - started_ns
         for session, _ in drafting:
             session.timings.draft_ns += draft_ns

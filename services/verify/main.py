@@ -13,7 +13,7 @@ from services.verify.settings import VerifyServiceSettings
 from shared.control.registry import LeasePublisher
 from shared.errors import ShortstackError
 from shared.model.config import read_config
-from shared.model.layer_stack import LayerStack
+from shared.model.layer_stack import Heads, LayerStack
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
 from shared.rpc.server import ServiceServer
@@ -99,7 +99,8 @@ def main() -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         settings.verify.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         config = read_config(settings.model.path, settings.model.dtype)
-        stack = LayerStack(config, settings.model.device, progress=ProgressLog())
+        heads = Heads.BOTH if settings.verify.cell_kind == "fused" else Heads.TARGET
+        stack = LayerStack(config, settings.model.device, None, ProgressLog(), heads)
     except SettingsError as error:
         refuse_to_start("verify worker", str(error))
     except ShortstackError as error:

@@ -69,7 +69,7 @@ class SessionMemory:
         extents = self.allocator.allocate(self._num_pages(session))
         session.table = PageTable(extents, self.page_size)
         session.exit_slot = self._free_slots.pop()
-        session.num_run = 0
+        session.num_run, session.is_decoding = 0, False
 
     def release(self, session: Session) -> None:
         """Take back everything a session holds; no round of it may be in flight."""

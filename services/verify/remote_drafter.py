@@ -26,7 +26,7 @@ RETRY_MAX_S = 2.0
 
 
 class RemoteDrafter:
-    """The verify worker's side of the pair's stream."""
+    """Keeps the cell attached; each attachment brings the engine a stream to draft over."""
 
     def __init__(
         self,
@@ -39,9 +39,6 @@ class RemoteDrafter:
         self._attach_request = attach_request
         self._inbox = inbox
         self._on_ready = on_ready
-        self._loop = asyncio.get_running_loop()
-        self._requests: asyncio.Queue[pb.RoundRequest | None] = asyncio.Queue()
-        self._num_batches = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -53,16 +50,6 @@ class RemoteDrafter:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-
-    def send(self, tasks: Sequence[RoundTask]) -> None:
-        """Send the rounds of one pass as one message; called from the engine's thread."""
-        self._num_batches += 1
-        boot_id, max_rows = self._attach_request.boot_id, self._attach_request.layout.max_rows
-        request = pb.RoundRequest(
-            batch_index=self._num_batches,
-            tasks=[task_to_proto(task, boot_id, max_rows) for task in tasks],
-        )
-        self._loop.call_soon_threadsafe(self._requests.put_nowait, request)
 
     async def _keep_attached(self) -> None:
         delay_s = RETRY_MIN_S
@@ -97,10 +84,10 @@ class RemoteDrafter:
         self, stub: pb_grpc.DraftServiceStub, attached: pb.AttachResponse
     ) -> str:
         """Carry rounds until the stream ends; return why it did."""
-        self._requests = asyncio.Queue()
-        call = stub.Round(self._outgoing(self._requests))
+        stream = _RoundStream(self._attach_request)
+        call = stub.Round(stream.requests())
         log.info("draft worker attached", extra={"worker_id": attached.worker_id})
-        self._inbox(DrafterReady(attached.worker_id, Path(attached.liveness_path)))
+        self._inbox(DrafterReady(attached.worker_id, Path(attached.liveness_path), stream))
         await self._on_ready(True)
         reason = "the draft worker closed the stream"
         try:
@@ -112,13 +99,36 @@ class RemoteDrafter:
             reason = error.message
         finally:
             call.cancel()
-            self._requests.put_nowait(None)
+            stream.close()
             self._inbox(DrafterLost(reason))
             await self._on_ready(False)
         return reason
 
-    async def _outgoing(
-        self, requests: "asyncio.Queue[pb.RoundRequest | None]"
-    ) -> AsyncIterator[pb.RoundRequest]:
-        while (request := await requests.get()) is not None:
+
+class _RoundStream:
+    """The outgoing half of one attachment's stream; a `Drafter`."""
+
+    def __init__(self, attach_request: pb.AttachRequest) -> None:
+        self._boot_id = attach_request.boot_id
+        self._max_rows = attach_request.layout.max_rows
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[pb.RoundRequest | None] = asyncio.Queue()
+        self._num_batches = 0
+
+    def send(self, tasks: Sequence[RoundTask]) -> None:
+        """Send the rounds of one pass as one message; called from the engine's thread."""
+        self._num_batches += 1
+        request = pb.RoundRequest(
+            batch_index=self._num_batches,
+            tasks=[task_to_proto(task, self._boot_id, self._max_rows) for task in tasks],
+        )
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, request)
+
+    def close(self) -> None:
+        """End the stream: what is still sent goes nowhere."""
+        self._queue.put_nowait(None)
+
+    async def requests(self) -> AsyncIterator[pb.RoundRequest]:
+        """Iterate over the messages until the stream is closed."""
+        while (request := await self._queue.get()) is not None:
             yield request

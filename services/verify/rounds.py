@@ -25,8 +25,9 @@ log = logging.getLogger(__name__)
 
 # Malformed drafts in a row after which a draft worker is not asked any more.
 MAX_MALFORMED = 3
-# A round is overdue after so many times the longest recent one.
+# A round is overdue after so many times the longest recent one, and after this time in any case.
 OVERDUE_FACTOR = 8
+MAX_TIMEOUT_NS = 30_000_000_000
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class Rounds:
     @property
     def timeout_ns(self) -> int:
         """Time after which the rounds of a pass are abandoned."""
-        return max(self._timeout_ns, int(OVERDUE_FACTOR * self._slowest_ns))
+        return max(self._timeout_ns, min(int(OVERDUE_FACTOR * self._slowest_ns), MAX_TIMEOUT_NS))
 
     def send(self, sessions: Iterable[tuple[Session, RoundTask]]) -> None:
         """Order the rounds of a pass."""
@@ -90,12 +91,13 @@ class Rounds:
         """Take answers; those of rounds that are over are dropped and counted."""
         for draft in drafts:
             key = (draft.session_id, draft.round_index)
+            # Late answers count too: on a slow machine every round would be overdue for ever.
+            self._slowest_ns = max(float(draft.draft_ns), 0.95 * self._slowest_ns)
             ordered = self._in_flight.pop(key, None)
             if ordered is None:
                 self.num_late += 1
                 self._memory.end_quarantine(key)
                 continue
-            self._slowest_ns = max(float(draft.draft_ns), 0.95 * self._slowest_ns)
             if self._is_sound(draft, ordered.task):
                 self._num_malformed = 0
                 self._drafts[key] = draft
@@ -136,6 +138,7 @@ class Rounds:
     def attach(self, event: DrafterReady) -> None:
         """Note that a draft worker attached: rounds from before cannot be written any more."""
         self._worker_id = event.worker_id
+        self._drafter = event.drafter or self._drafter
         self._liveness[event.worker_id] = event.liveness_path
         self._num_malformed = 0
         self._memory.end_quarantine_of(event.worker_id)

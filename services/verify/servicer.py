@@ -31,7 +31,12 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
         if engine.is_draining:
             raise WorkerDraining("this worker is draining")
         checked = read_request(request, self._cell.rules)
-        stream = SessionStream(checked, time.perf_counter_ns(), lambda: engine.post(Wake()))
+        stream = SessionStream(
+            checked,
+            time.perf_counter_ns(),
+            self._cell.settings.verify.max_unread,
+            lambda: engine.post(Wake()),
+        )
         engine.post(Submit(stream.session))
         try:
             async for message in stream.messages(self._cell.settings.verify.cell_id):

@@ -4,6 +4,7 @@ Owned by the engine's thread. Between rounds `tokens` are final, KV of all layer
 [0, num_run), and after the prefill num_run = committed_len - 1: the last token is pending.
 """
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -86,18 +87,24 @@ class Timings:
     verify_ns: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Session:
-    """The state of a session."""
+    """The state of a session.
+
+    `is_decoding` from the first commit behind an admission on: only the last token is pending. So a
+    session that lost its memory gains a token by every replay, whatever its draft worker does.
+    """
 
     request: SessionRequest
     sink: Sink
     arrived_ns: int
     num_unread: Callable[[], int]
+    session_id: SessionId = field(init=False)
     tokens: list[TokenId] = field(default_factory=list)
     table: PageTable | None = None
     exit_slot: int = -1
     num_run: int = 0
+    is_decoding: bool = False
     round_index: int = 0
     admitted_ns: int = 0
     first_token_ns: int = 0
@@ -107,11 +114,9 @@ class Session:
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.token_ids)
-
-    @property
-    def session_id(self) -> SessionId:
-        """The session's id."""
-        return self.request.session_id
+        # Ids from outside may come twice, at once or in turn; the key of a round must not: a draft
+        # worker answers a repeated round from memory.
+        self.session_id = SessionId(f"{self.request.session_id}.{secrets.token_hex(4)}")
 
     @property
     def prompt_len(self) -> int:
@@ -127,11 +132,6 @@ class Session:
     def num_emitted(self) -> int:
         """Tokens generated, those before a replay included."""
         return len(self.tokens) - self.prompt_len
-
-    @property
-    def is_decoding(self) -> bool:
-        """Whether the prefill is done: only the last token is pending."""
-        return self.num_run == len(self.tokens) - 1 and self.num_emitted > 0
 
     def max_len(self, max_context_len: int) -> int:
         """Return the tokens that the session may have at its end."""

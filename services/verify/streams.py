@@ -25,13 +25,17 @@ class SessionStream:
     """The events of one session on their way to its call; lives in the event loop."""
 
     def __init__(
-        self, request: SessionRequest, arrived_ns: int, on_read: Callable[[], None]
+        self,
+        request: SessionRequest,
+        arrived_ns: int,
+        max_unread: int,
+        on_resume: Callable[[], None],
     ) -> None:
         self._events: asyncio.Queue[SessionEvent] = asyncio.Queue()
-        self._on_read = on_read
+        self._max_unread = max_unread
+        self._on_resume = on_resume
         self._num_put = 0
         self._num_read = 0
-        self._was_behind = False
         self.session = Session(request, self.put, arrived_ns, self._num_unread)
 
     def put(self, event: SessionEvent) -> None:
@@ -42,6 +46,13 @@ class SessionStream:
 
     def _num_unread(self) -> int:
         return self._num_put - self._num_read
+
+    def _note_read(self, num_tokens: int) -> None:
+        """Count tokens as read; a session that was paused for them may go on."""
+        was_paused = self._num_unread() >= self._max_unread
+        self._num_read += num_tokens
+        if was_paused and self._num_unread() < self._max_unread:
+            self._on_resume()
 
     async def messages(self, cell_id: str) -> AsyncIterator[pb.GenerateResponse]:
         """Iterate over the messages until the session ends.
@@ -55,10 +66,7 @@ class SessionStream:
                 raise event
             yield to_message(event, cell_id)
             if isinstance(event, Emitted):
-                self._num_read += len(event.token_ids)
-                if self._events.empty():
-                    # A reader that has caught up may have been behind: the loop looks again.
-                    self._on_read()
+                self._note_read(len(event.token_ids))
             elif isinstance(event, (Finished, Moved)):
                 return
 

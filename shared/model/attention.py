@@ -1,8 +1,8 @@
 """Attention of one session's rows over its own pages.
 
 A contiguous extent is read in place; scattered pages are gathered first. The product itself is
-torch's scaled_dot_product_attention at every number of rows: at 1 and 5 rows it took 0.6 of the time
-of batched products written out (CPU, 200 positions).
+torch's scaled_dot_product_attention at every number of rows: at 1 and 5 rows it took 0.6 of the
+time of batched products written out (CPU, 200 positions).
 """
 
 import torch

@@ -115,8 +115,9 @@ def read_config(path: Path, dtype: str = "float32") -> ModelConfig:
 
     try:
         hf_config = AutoConfig.from_pretrained(path, local_files_only=True)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise BadModel(f"{path}/config.json: {error}") from None
+    except Exception as error:  # its validators raise classes of several libraries
+        raise BadModel(f"{path}/config.json: {' '.join(str(error).split())}") from None
+    _check_positive(path, hf_config)
     config = _from_hf(path, hf_config, DTYPES[dtype])
     _check_numbers(config)
     return config
@@ -142,6 +143,20 @@ def _refuse_quantized(path: Path, raw: dict[str, Any]) -> None:
         raise BadModel(f"{path}: quantized checkpoints are not supported; use the original weights")
     if raw.get("hidden_act", "silu") != "silu":
         raise BadModel(f"{path}/config.json: hidden_act {raw['hidden_act']!r}; only silu is known")
+
+
+def _check_positive(path: Path, hf: Any) -> None:
+    names = (
+        "num_hidden_layers",
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "vocab_size",
+        "max_position_embeddings",
+    )
+    faults = [f"{name} {getattr(hf, name)}" for name in names if getattr(hf, name) < 1]
+    if faults:
+        raise BadModel(f"{path}/config.json: {', '.join(faults)} must be positive")
 
 
 def _from_hf(path: Path, hf: Any, dtype: torch.dtype) -> ModelConfig:
@@ -201,8 +216,6 @@ def _check_numbers(config: ModelConfig) -> None:
         faults.append(f"head size {config.head_size} is odd; rotary embedding needs pairs")
     if len(config.windows) != config.num_layers:
         faults.append(f"layer_types names {len(config.windows)} of {config.num_layers} layers")
-    if min(config.num_layers, config.hidden_size, config.vocab_size, config.max_context_len) < 1:
-        faults.append("layers, hidden size, vocabulary and context must be positive")
     if any(not 0 <= token < config.vocab_size for token in config.eos_token_ids):
         faults.append(f"an EOS id of {config.eos_token_ids} lies outside the vocabulary")
     if faults:

@@ -22,6 +22,7 @@ from shared.model.sampling import RowChoice, choose
 from shared.model.segment import LocalSegment
 from shared.speculation.vocabulary import Extent, SamplingParams
 
+Head = Callable[[torch.Tensor], torch.Tensor]
 NUM_WARM_UPS = 3
 
 
@@ -51,15 +52,15 @@ class _Bench:
         self._pool = KVPool(LocalSegment(layout.size_bytes, stack.device), layout)
         self._table = PageTable([Extent(0, layout.num_pages)], PAGE_SIZE)
 
-    def run(self, start: int, end: int, num_rows: int, has_head: bool) -> None:
-        """Run layers [start, end) on rows behind the context, then head and choice."""
+    def run(self, start: int, end: int, num_rows: int, head: Head | None) -> None:
+        """Run layers [start, end) on rows behind the context, then a head and the choice."""
         rows = self._rows(num_rows)
         x_RD = self._stack.embed(rows)
         x_RD = self._stack.run(x_RD, start, end, rows, self._pool.layers)
-        if has_head:
+        if head is not None:
             greedy = SamplingParams()
             wishes = [RowChoice(greedy, self._context_len + i + 1) for i in range(num_rows)]
-            choose(self._stack.head(x_RD), wishes)
+            choose(head(x_RD), wishes, with_confidences=head == self._stack.draft_head)
 
     def _rows(self, num_rows: int) -> RowBatch:
         ids = [TokenId(1 + i % (self._stack.config.vocab_size - 1)) for i in range(num_rows)]
@@ -87,12 +88,14 @@ def measure_costs(
     context_len = min(context_len, config.max_context_len - max_draft_len - 2)
     bench = _Bench(stack, context_len)
     last = config.num_layers
-    parts: dict[Hashable, Callable[[], None]] = {"plain": partial(bench.run, 0, last, 1, True)}
+    parts: dict[Hashable, Callable[[], None]] = {
+        "plain": partial(bench.run, 0, last, 1, stack.head)
+    }
     for exit_layer in exit_layers:
-        parts["draft", exit_layer] = partial(bench.run, 0, exit_layer, 1, True)
-        parts["closing", exit_layer] = partial(bench.run, 0, exit_layer, 1, False)
+        parts["draft", exit_layer] = partial(bench.run, 0, exit_layer, 1, stack.draft_head)
+        parts["closing", exit_layer] = partial(bench.run, 0, exit_layer, 1, None)
         for num_rows in range(1, max_draft_len + 2):
-            verify = partial(bench.run, exit_layer, last, num_rows, True)
+            verify = partial(bench.run, exit_layer, last, num_rows, stack.head)
             parts["verify", exit_layer, num_rows] = verify
     with torch.inference_mode():
         times_ns = _time_interleaved(parts, num_runs)

@@ -57,7 +57,7 @@ class StackDraftRunner:
             RowChoice(head.params, head.position, head.prompt_len, head.history)
             for _, head in wishes
         ]
-        choices = choose(stack.head(exits_RD), row_choices, with_confidences=True)
+        choices = choose(stack.draft_head(exits_RD), row_choices, with_confidences=True)
         return choices.tokens, choices.confidences
 
     def _run_to_exits(self, rows: Sequence[DraftRow], batch: RowBatch) -> torch.Tensor:

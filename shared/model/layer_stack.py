@@ -9,6 +9,7 @@ draft worker holds only the shallow ones.
 """
 
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 
 from shared.model.attention import attend
 from shared.model.config import ModelConfig, read_config
-from shared.model.linear import Linear, make_linear
+from shared.model.linear import Linear, make_draft_head, make_linear
 from shared.model.rope import interleave_halves, rope_table, rotate
 from shared.model.rows import RowBatch
 from shared.model.weights import Weights
@@ -158,8 +159,16 @@ class _LayerReader:
         return make_linear(torch.cat(weights), bias)
 
 
+class Heads(Enum):
+    """Which output heads a process needs: to verify, to draft, or (in one process) both."""
+
+    TARGET = "target"
+    DRAFT = "draft"
+    BOTH = "both"
+
+
 class LayerStack:
-    """Layers [0, num_loaded), embedding, final norm and head of one checkpoint on one device.
+    """Layers [0, num_loaded), embedding, final norm and heads of one checkpoint on one device.
 
     Raises:
         BadModel: see `read_config` and `Weights`; raised while loading, never while running.
@@ -171,6 +180,7 @@ class LayerStack:
         device: str = "cpu",
         num_layers: int | None = None,
         progress: Progress = no_progress,
+        heads: Heads = Heads.BOTH,
     ) -> None:
         self.config = config
         self.device = torch.device(device)
@@ -184,10 +194,17 @@ class LayerStack:
             self._embedding_VD = self._embedding_VD.to(self.device)
             norm = weights.read("model.norm.weight", shape[1:], config.dtype).to(self.device)
             self._final_norm = RmsNorm(norm, config.rms_eps)
-            is_tied = config.is_tied or not weights.has("lm_head.weight")
-            head = "model.embed_tokens.weight" if is_tied else "lm_head.weight"
-            self._head = make_linear(weights.read(head, shape, config.dtype).to(self.device))
+            self._load_heads(weights, shape, heads)
             self._load(weights, config.num_layers if num_layers is None else num_layers, progress)
+
+    def _load_heads(self, weights: Weights, shape: tuple[int, int], heads: Heads) -> None:
+        """Load the heads wanted; drafting takes the full one where no cheaper one pays."""
+        name = "model.embed_tokens.weight" if self.config.is_tied else "lm_head.weight"
+        weight_VD = weights.read(name, shape, self.config.dtype).to(self.device)
+        rough = None if heads is Heads.TARGET else make_draft_head(weight_VD)
+        full = None if heads is Heads.DRAFT and rough else make_linear(weight_VD)
+        self._head = full
+        self._draft_head = rough or full
 
     @property
     def num_loaded(self) -> int:
@@ -221,8 +238,15 @@ class LayerStack:
 
     def head(self, x_RD: torch.Tensor) -> torch.Tensor:
         """Return float32 logits [R, V]: final norm and output head, the same at every exit."""
+        assert self._head is not None, "this process loaded no head to verify with"
         self.num_head_rows += x_RD.shape[0]
         return self._head(self._final_norm(x_RD)).float()
+
+    def draft_head(self, x_RD: torch.Tensor) -> torch.Tensor:
+        """Return float32 logits [R, V] to propose tokens by: rougher where that is cheaper."""
+        assert self._draft_head is not None, "this process loaded no head to draft with"
+        self.num_head_rows += x_RD.shape[0]
+        return self._draft_head(self._final_norm(x_RD)).float()
 
 
 def load_stack(
@@ -231,10 +255,11 @@ def load_stack(
     device: str = "cpu",
     num_layers: int | None = None,
     progress: Progress = no_progress,
+    heads: Heads = Heads.BOTH,
 ) -> LayerStack:
     """Read a checkpoint; all faults are raised here, before any port opens.
 
     Raises:
         BadModel: what is wrong with the directory.
     """
-    return LayerStack(read_config(path, dtype), device, num_layers, progress)
+    return LayerStack(read_config(path, dtype), device, num_layers, progress, heads)

@@ -10,6 +10,7 @@ Two layouts were measured (`bench/linear.py`):
 On a GPU it is the device's own product. bfloat16 on a CPU is always packed.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -19,6 +20,8 @@ import torch.nn.functional as F
 SMALL_MATRIX_BYTES = 2_621_440
 # Rows that packing is tuned for; the layout serves any number.
 PACK_ROWS = 4
+INT8_MAX = 127
+UINT8_ZERO = 128
 
 
 class Linear(Protocol):
@@ -94,3 +97,43 @@ class PackedLinear:
             x_RI, residual_RO, self._packed, self._bias_O, "add"
         )
         return out_RO
+
+
+class Int8Linear:
+    """oneDNN over int8 weights (one scale per output) and uint8 activations (one scale per call).
+
+    A quarter of the bytes, within about 1 % of the product: good enough to propose tokens, never
+    used for what is verified or kept. No bias, no residual.
+    """
+
+    def __init__(self, weight_OI: torch.Tensor) -> None:
+        wide_OI = weight_OI.float()
+        self._scale_O = wide_OI.abs().amax(1).clamp_min(1e-12).div(INT8_MAX)
+        int8_OI = wide_OI.div(self._scale_O.unsqueeze(1)).round_().to(torch.int8)
+        self._packed = torch.ops.onednn.qlinear_prepack(int8_OI, None)
+        self._zero_O = torch.zeros(weight_OI.shape[0], dtype=torch.int64)
+        self._run = torch.ops.onednn.qlinear_pointwise.default
+
+    def __call__(self, x_RI: torch.Tensor) -> torch.Tensor:
+        """Return the float32 product."""
+        wide_RI = x_RI.float()
+        scale = max(wide_RI.abs().amax().item() / INT8_MAX, 1e-12)
+        uint8_RI = wide_RI.div(scale).round_().add_(UINT8_ZERO).to(torch.uint8)
+        out_RO: torch.Tensor = self._run(
+            uint8_RI, scale, UINT8_ZERO, self._packed, self._scale_O, self._zero_O,
+            None, 1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+        return out_RO
+
+
+def make_draft_head(weight_VD: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Return a cheaper head for proposing tokens, or None where the full one is as good.
+
+    A draft's logits decide only what is proposed, so they may be rough. In int8 a head beyond the
+    cache took a fifth of the time (16384 x 768, 1 row); a small one gains nothing.
+    """
+    num_bytes = weight_VD.numel() * weight_VD.element_size()
+    if weight_VD.device.type != "cpu" or num_bytes <= SMALL_MATRIX_BYTES:
+        return None
+    has_int8 = torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()
+    return Int8Linear(weight_VD) if has_int8 else None

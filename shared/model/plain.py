@@ -13,7 +13,7 @@ import torch
 from shared.errors import InvalidRequest
 from shared.ids import TokenId
 from shared.model.kv_pool import KVPool, PoolLayout
-from shared.model.layer_stack import LayerStack, load_stack
+from shared.model.layer_stack import Heads, LayerStack, load_stack
 from shared.model.page_table import PageTable, num_pages_for
 from shared.model.rows import SessionRows, pack_rows
 from shared.model.sampling import RowChoice, choose
@@ -55,7 +55,7 @@ class PlainDecoder:
     ) -> None:
         if num_threads:
             torch.set_num_threads(num_threads)
-        self.stack = stack or load_stack(Path(path), dtype, device)
+        self.stack = stack or load_stack(Path(path), dtype, device, heads=Heads.TARGET)
         layout = pool_layout(self.stack, self.stack.config.max_context_len, PAGE_SIZE)
         self.pool = KVPool(LocalSegment(layout.size_bytes, self.stack.device), layout)
         self._table = PageTable([Extent(0, layout.num_pages)], PAGE_SIZE)

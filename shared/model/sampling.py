@@ -220,7 +220,7 @@ def logprobs_of(
     logprobs_RV = logits_RV.log_softmax(-1)
     found = []
     for logprobs_V, token in zip(logprobs_RV, tokens, strict=True):
-        values, ids = logprobs_V.topk(num_top)
+        values, ids = logprobs_V.topk(min(num_top, logprobs_V.shape[0]))
         top = list(zip(ids.tolist(), values.tolist(), strict=True))
         found.append((float(logprobs_V[token]), top))
     return found

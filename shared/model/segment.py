@@ -46,9 +46,7 @@ class ShmSegment:
     """A segment in /dev/shm, owned (created) by this process."""
 
     def __init__(self, size_bytes: int) -> None:
-        self.path = SHM_DIR / f"{PREFIX}{os.getuid()}-{secrets.token_hex(8)}"
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self.path, self._fd = _create_locked()
         try:
             # Reserve now: a tmpfs that runs full later kills the process with SIGBUS.
             os.posix_fallocate(self._fd, 0, size_bytes)
@@ -113,6 +111,20 @@ class CudaSegment:
         """Nothing to give back before the process ends."""
 
 
+def _create_locked() -> tuple[Path, int]:
+    """Create a segment's file and lock it.
+
+    Between the two a starting worker may take it for an orphan and remove it; then make another.
+    """
+    while True:
+        path = SHM_DIR / f"{PREFIX}{os.getuid()}-{secrets.token_hex(8)}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return path, fd
+        os.close(fd)
+
+
 def _map_file(path: Path, size_bytes: int) -> torch.Tensor:
     return torch.from_file(str(path), shared=True, size=size_bytes, dtype=torch.uint8)
 
@@ -138,8 +150,10 @@ def remove_orphans() -> list[Path]:
     """
     removed = []
     for path in SHM_DIR.glob(f"{PREFIX}{os.getuid()}-*"):
-        if is_lock_free(path):
+        fd = _try_lock(path)
+        if fd is not None:
             path.unlink(missing_ok=True)
+            os.close(fd)
             removed.append(path)
     return removed
 
@@ -153,14 +167,24 @@ def hold_lock(path: Path) -> int:
 
 def is_lock_free(path: Path) -> bool:
     """Say whether nobody holds the lock of a file: its owner is gone (a missing file too)."""
+    if not path.exists():
+        return True
+    fd = _try_lock(path)
+    if fd is None:
+        return not path.exists()
+    os.close(fd)
+    return True
+
+
+def _try_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock of a file; None if another does or it is gone."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return True
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    finally:
         os.close(fd)
-    return True
+        return None
+    return fd

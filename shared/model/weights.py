@@ -85,8 +85,8 @@ def _locate_tensors(path: Path) -> dict[str, str]:
             file_of = json.loads(index.read_text())["weight_map"]
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise BadModel(f"{index} is corrupt: {error!r}") from None
-        if not isinstance(file_of, dict):
-            raise BadModel(f"{index} is corrupt: weight_map must be an object")
+        if not isinstance(file_of, dict) or not all(isinstance(f, str) for f in file_of.values()):
+            raise BadModel(f"{index} is corrupt: weight_map must be an object of file names")
         for file in sorted(set(file_of.values())):
             if not (path / file).exists():
                 raise BadModel(f"{path / file}: this shard is named by {INDEX_FILE} but missing")

@@ -6,17 +6,15 @@ command, as it loads torch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 from transformers.utils.logging import disable_progress_bar
 
 from shared.model.plain import PlainDecoder
 from shared.speculation.vocabulary import SamplingParams, StopParams
-from shortstack.checking.prompts import PromptLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +28,15 @@ class Expected:
 class Reference(Protocol):
     """Something that continues a prompt as it should be."""
 
-    def encode(self, line: PromptLine) -> tuple[int, ...]:
-        """Return the ids of a prompt."""
-        ...
-
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, seed: int) -> Expected:
         """Continue the prompt; the seed matters where there is sampling."""
         ...
 
 
-class Encoder:
-    """The tokenizer of transformers, the judge of the gateway's; loaded when text is met."""
-
-    def __init__(self, model_dir: Path) -> None:
-        self._model_dir = model_dir
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return AutoTokenizer.from_pretrained(self._model_dir, local_files_only=True)
-
-    def encode(self, line: PromptLine) -> tuple[int, ...]:
-        """Return the ids of a prompt; ids are used as they stand."""
-        if line.text is None:
-            return line.token_ids
-        return tuple(self._tokenizer(line.text)["input_ids"])
-
-
-class TransformersReference(Encoder):
+class TransformersReference:
     """Greedy decoding by transformers in float32 with eager attention."""
 
-    def __init__(self, model_dir: Path, max_context_len: int) -> None:
-        super().__init__(model_dir)
-        self._max_context_len = max_context_len
+    def __init__(self, model_dir: Path) -> None:
         disable_progress_bar()
         self._model: Any = AutoModelForCausalLM.from_pretrained(
             model_dir, dtype=torch.float32, attn_implementation="eager", local_files_only=True
@@ -72,12 +47,12 @@ class TransformersReference(Encoder):
 
     @torch.inference_mode()
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, seed: int) -> Expected:
-        """Continue the prompt greedily, to the end of the context at most."""
+        """Continue the prompt greedily."""
         prompt = torch.tensor([list(prompt_ids)])
         answer = self._model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
-            max_new_tokens=min(max_new_tokens, self._max_context_len - len(prompt_ids)),
+            max_new_tokens=max_new_tokens,
             do_sample=False,
             output_logits=True,
             return_dict_in_generate=True,
@@ -91,7 +66,7 @@ def _top_two_gap(logits_1V: torch.Tensor) -> float:
     return float(best[0] - best[1])
 
 
-class PlainReference(Encoder):
+class PlainReference:
     """Our own plain decoding: the same noise, seed and dtype, no speculation, no server."""
 
     def __init__(
@@ -103,7 +78,6 @@ class PlainReference(Encoder):
         dtype: str,
         num_threads: int,
     ) -> None:
-        super().__init__(model_dir)
         self._decoder = PlainDecoder(model_dir, dtype=dtype, num_threads=num_threads)
         self._sampling = sampling
         self._stop_token_ids = stop_token_ids

@@ -76,7 +76,9 @@ async def take_turn(
         console.print(f"shortstack: {error.message}")
         return
     history[:] = [*asked, Turn("assistant", completion.text)]
-    console.print(summarize(completion, time.monotonic() - started_s), style="dim", soft_wrap=True)
+    console.print(
+        summarize(completion, request, time.monotonic() - started_s), style="dim", soft_wrap=True
+    )
 
 
 async def typed_lines() -> AsyncIterator[str]:

@@ -7,7 +7,7 @@ the same seed. Exit status 1 when a token differs that is no near tie (see `chec
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,9 +19,17 @@ from shared.speculation.vocabulary import SamplingParams, SpeculationSummary
 from shortstack import options
 from shortstack.checking.compare import NEAR_TIE_GAP, Difference, Outcome, compare, count
 from shortstack.checking.prompts import PromptLine, read_prompts
-from shortstack.checking.stack_run import RunOptions, StackRun, run_through_stack
+from shortstack.checking.stack_run import (
+    EncodedPrompt,
+    RunOptions,
+    StackRun,
+    new_tokens_of,
+    run_through_stack,
+)
+from shortstack.checking.stand_in import servable
 from shortstack.checkpoint import require_model_dir
-from shortstack.errors import CommandError
+from shortstack.client import Completion
+from shortstack.errors import CommandError, UsageError
 from shortstack.plan import CellKind, StackConfig
 from shortstack.progress import StartProgress
 from shortstack.running import run_command
@@ -73,8 +81,9 @@ def command(
         concurrency,
     )
     console = Console(stderr=True)
-    run = run_stack(config, lines, run_options, console)
-    differences = compare_all(lines, config, run_options, run, near_tie_gap, console)
+    encoded = encode_all(model_dir, lines)
+    run = run_stack(config, encoded, run_options, console)
+    differences = compare_all(encoded, config, run_options, run, near_tie_gap, console)
     report = make_report(run, differences)
     if as_json:
         print(json.dumps(asdict(report)))
@@ -85,17 +94,35 @@ def command(
         sys.exit(1)
 
 
+def encode_all(model_dir: Path, lines: Sequence[PromptLine]) -> list[EncodedPrompt]:
+    """Turn all prompts into ids, as transformers would.
+
+    Raises:
+        UsageError: there is text, and the model has no tokenizer.
+    """
+    from shortstack.checking.encoder import Encoder
+
+    encoder = Encoder(model_dir)
+    needs_tokenizer = any(line.text is not None for line in lines)
+    if needs_tokenizer and not (model_dir / "tokenizer.json").exists():
+        raise UsageError(f"{model_dir} has no tokenizer.json: all lines must have `token_ids`")
+    return [EncodedPrompt(line, encoder.encode(line)) for line in lines]
+
+
 def run_stack(
-    config: StackConfig, lines: Sequence[PromptLine], run_options: RunOptions, console: Console
+    config: StackConfig, prompts: Sequence[EncodedPrompt], run_options: RunOptions, console: Console
 ) -> StackRun:
     """Run all prompts through a local stack, with a bar for each phase."""
-    with StartProgress(console) as progress:
-        advance = progress.add_bar("prompts through the stack", len(lines))
-        return run_command(run_through_stack(config, lines, run_options, progress.observe, advance))
+    with servable(config.model) as model_dir, StartProgress(console) as progress:
+        served = replace(config, model=model_dir)
+        advance = progress.add_bar("prompts through the stack", len(prompts))
+        return run_command(
+            run_through_stack(served, prompts, run_options, progress.observe, advance)
+        )
 
 
 def compare_all(
-    lines: Sequence[PromptLine],
+    prompts: Sequence[EncodedPrompt],
     config: StackConfig,
     run_options: RunOptions,
     run: StackRun,
@@ -105,24 +132,28 @@ def compare_all(
     """Run the reference on every prompt, and compare; differences are told as they are found."""
     reference = make_reference(config, run_options, run)
     differences = []
-    for line, completion in zip(
-        track(lines, "prompts through the reference", console=console, transient=True),
+    for prompt, completion in zip(
+        track(prompts, "prompts through the reference", console=console, transient=True),
         run.completions,
         strict=True,
     ):
-        prompt_ids = reference.encode(line)
-        if completion.started.prompt_len != len(prompt_ids):
-            raise CommandError(
-                f"line {line.line_number}: the gateway made {completion.started.prompt_len} tokens"
-                f" of the prompt, transformers {len(prompt_ids)}"
-            )
+        require_same_length(prompt, completion)
+        num_tokens = new_tokens_of(prompt, run_options, run.model.max_context_len)
         # The seed in use is the gateway's to say: it draws one where a request has none.
-        seed = completion.started.seed
-        expected = reference.generate(prompt_ids, run_options.max_new_tokens, seed)
+        expected = reference.generate(prompt.token_ids, num_tokens, completion.started.seed)
         difference = compare(completion.token_ids, expected.token_ids, expected.gaps, near_tie_gap)
         differences.append(difference)
-        tell(line, difference, console)
+        tell(prompt.line, difference, console)
     return differences
+
+
+def require_same_length(prompt: EncodedPrompt, completion: Completion) -> None:
+    """Make sure that the gateway made as many tokens of a prompt as transformers."""
+    if completion.started.prompt_len != len(prompt.token_ids):
+        raise CommandError(
+            f"line {prompt.line.line_number}: the gateway made {completion.started.prompt_len}"
+            f" tokens of the prompt, transformers {len(prompt.token_ids)}"
+        )
 
 
 def make_reference(config: StackConfig, run_options: RunOptions, run: StackRun) -> "Reference":
@@ -130,7 +161,7 @@ def make_reference(config: StackConfig, run_options: RunOptions, run: StackRun) 
     from shortstack.checking import reference
 
     if run_options.sampling.is_plain_argmax and config.dtype == "float32":
-        return reference.TransformersReference(config.model, run.model.max_context_len)
+        return reference.TransformersReference(config.model)
     return reference.PlainReference(
         config.model,
         run_options.sampling,

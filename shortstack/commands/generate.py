@@ -59,7 +59,9 @@ async def generate(request: Request, destination: Destination) -> None:
         started_s = time.monotonic()
         completion = await stream(client, request)
         console.print(
-            summarize(completion, time.monotonic() - started_s), style="dim", soft_wrap=True
+            summarize(completion, request, time.monotonic() - started_s),
+            style="dim",
+            soft_wrap=True,
         )
 
 
@@ -72,7 +74,7 @@ async def stream(client: Client, request: Request) -> Completion:
     return builder.build()
 
 
-def summarize(completion: Completion, elapsed_s: float) -> str:
+def summarize(completion: Completion, request: Request, elapsed_s: float) -> str:
     """Say in one line what a completion took."""
     finished, counts = completion.finished, completion.speculation
     parts = [f"{finished.num_emitted} tokens", f"{finished.finish_reason.name.lower()}"]
@@ -86,4 +88,6 @@ def summarize(completion: Completion, elapsed_s: float) -> str:
         parts.append("no drafts")
     if finished.num_replays:
         parts.append(f"replayed {finished.num_replays}x")
-    return " · ".join([*parts, f"seed {completion.started.seed}"])
+    if not request.sampling.is_greedy:
+        parts.append(f"seed {completion.started.seed}")
+    return " · ".join(parts)

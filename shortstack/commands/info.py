@@ -68,29 +68,37 @@ def models_table(served: pb.ListModelsResponse) -> Table:
 
 
 def cells_table(infos: list[pb.GetVerifyInfoResponse | pb.CellInfo]) -> Table:
-    """List the cells: how they are built, how full they are, what speculation did."""
-    table = Table(
-        "cell", "kind", "drafters", "sessions", "pages free/used/set aside", "passes",
-        "acceptance", "mean emitted",
-    )  # fmt: skip
-    for info in infos:
-        if isinstance(info, pb.CellInfo):
-            table.add_row(info.cell_id, f"{info.address} cannot be reached from here")
-        else:
-            table.add_row(*cell_row(info))
+    """Show how the cells are built, how full they are, what speculation did: one column each."""
+    table = Table("", *(info.cell_id for info in infos))
+    columns = [
+        {"address": f"{info.address}: cannot be reached from here"}
+        if isinstance(info, pb.CellInfo)
+        else describe(info)
+        for info in infos
+    ]
+    for name in dict.fromkeys(name for column in columns for name in column):
+        table.add_row(name, *(column.get(name, "") for column in columns))
     return table
 
 
-def cell_row(info: pb.GetVerifyInfoResponse) -> list[str]:
-    """Return the row of a cell."""
-    pool, counts = info.pool, summary_from_proto(info.speculation)
-    return [
-        info.cell_id,
-        f"{info.cell_kind} ({info.transport})" + (", draining" if info.is_draining else ""),
-        str(info.num_draft_workers),
-        f"{info.num_sessions}/{info.max_sessions}",
-        f"{pool.num_free}/{pool.num_used}/{pool.num_quarantined} of {pool.num_pages}",
-        str(info.counters.num_passes),
-        f"{counts.acceptance_rate:.2f}",
-        f"{counts.mean_emitted_len:.2f}",
-    ]
+def describe(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
+    """Return what there is to tell of a cell."""
+    pool, counts, defaults = (
+        info.pool,
+        summary_from_proto(info.speculation),
+        info.default_speculation,
+    )
+    return {
+        "kind": f"{info.cell_kind}, {info.transport}" + (", draining" * info.is_draining),
+        "worker": f"{info.worker_id}, build {info.build}",
+        "draft workers": str(info.num_draft_workers),
+        "default": f"{defaults.method}, exit layer {defaults.exit_layer},"
+        f" draft length {defaults.max_draft_len}",
+        "sessions": f"{info.num_sessions} of {info.max_sessions}",
+        "pages": f"{pool.num_used} used, {pool.num_quarantined} set aside, {pool.num_free} free"
+        f" (of {info.page_size} positions)",
+        "passes": str(info.counters.num_passes),
+        "drafts": f"{counts.num_drafts}, {info.counters.num_fenced_rounds} abandoned",
+        "acceptance": f"{counts.acceptance_rate:.2f}",
+        "mean emitted length": f"{counts.mean_emitted_len:.2f}",
+    }

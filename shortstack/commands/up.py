@@ -78,7 +78,13 @@ async def keep_up(config: StackConfig, console: Console) -> None:
         await stack.start()
     try:
         console.print(describe(stack))
-        console.print(f'try: shortstack generate "Once upon a time" --target {stack.target}')
+        logs = next(iter(stack.children.values())).log_path.parent
+        console.print(f"logs: {logs}", soft_wrap=True, highlight=False)
+        console.print(
+            f'try: shortstack generate "Once upon a time" --target {stack.target}',
+            soft_wrap=True,
+            highlight=False,
+        )
         await watch(stack, console)
     finally:
         await stack.stop()
@@ -86,16 +92,17 @@ async def keep_up(config: StackConfig, console: Console) -> None:
 
 def describe(stack: Stack) -> Table:
     """Say where everything listens."""
-    table = Table("process", "pid", "listens on", "log")
+    table = Table("process", "pid")
+    table.add_column("listens on", overflow="fold")
     places = {"gateway": stack.target, "redis": stack.redis_url}
     for cell in stack.cells:
         places[cell.verify.name] = cell.verify_target
         if cell.draft is not None:
             places[cell.draft.name] = cell.draft_target
     for child in stack.children.values():
-        table.add_row(child.name, str(child.pid), places[child.name], str(child.log_path))
+        table.add_row(child.name, str(child.pid), places[child.name])
     if "redis" not in stack.children:
-        table.add_row("redis", "", stack.redis_url or "none: static cells", "")
+        table.add_row("redis", "", stack.redis_url or "none: static cells")
     return table
 
 

@@ -42,6 +42,15 @@ async def shared_client(shared_stack: Stack) -> AsyncIterator[Client]:
         yield client
 
 
+@pytest_asyncio.fixture(loop_scope="module")
+async def healthy_stack(shared_stack: Stack) -> AsyncIterator[Stack]:
+    """The shared stack for a test that does harm: what has died is started again first."""
+    for child in shared_stack.poll():
+        shared_stack.restart(child.name)
+    await shared_stack.wait_until_ready()
+    yield shared_stack
+
+
 def segments_of(pid: int) -> set[Path]:
     """Return the shared memory that a process maps."""
     maps = (entry.path for entry in psutil.Process(pid).memory_maps())

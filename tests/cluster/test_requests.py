@@ -41,6 +41,7 @@ def with_speculation(**options: int | float | str) -> Request:
         (replace(GOOD, prompt=(Turn("wizard", "hi"),)), InvalidRequest, ""),
         (replace(GOOD, model="another"), ModelNotFound, ""),
         (replace(GOOD, limits=Limits(max_new_tokens=10**6)), InvalidRequest, "max_new_tokens"),
+        (replace(GOOD, limits=Limits(MAX_CONTEXT_LEN - 1)), InvalidRequest, "max_new_tokens"),
         (replace(GOOD, limits=Limits(stop_strings=("",))), InvalidRequest, "stop_strings"),
         (replace(GOOD, num_logprobs=10**6), InvalidRequest, "num_logprobs"),
         (with_sampling(temperature=-1), InvalidRequest, "temperature"),
@@ -96,7 +97,7 @@ async def test_streamed_text_joins_to_the_whole(shared_client: Client) -> None:
 
 async def test_a_request_ends_at_the_end_of_the_context(shared_client: Client) -> None:
     prompt = (5,) * (MAX_CONTEXT_LEN - 10)
-    limits = Limits(max_new_tokens=50, ignore_eos=True)
+    limits = Limits(max_new_tokens=10, ignore_eos=True)
     completion = await shared_client.complete(Request(prompt, limits=limits, speculation=LAYERSKIP))
     assert len(completion.token_ids) == 10
     assert completion.finished.finish_reason is FinishReason.LENGTH

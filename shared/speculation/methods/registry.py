@@ -15,5 +15,7 @@ def method_named(name: str) -> Method:
     """
     if name not in METHODS:
         known = ", ".join([*sorted(METHODS), "off"])
-        raise InvalidRequest(f"method {name!r} is not known; use one of {known}", field="method")
+        raise InvalidRequest(
+            f"method {name!r} is not known; use one of {known}", field="speculation.method"
+        )
     return METHODS[name]

@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     (tmp_path / "model" / "model.safetensors").write_text("")
-    (tmp_path / "bad.jsonl").write_text('{"prompt": "fine"}\n{"promt": "x"}\n')
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "fine"}\n{"question": "x"}\n')
     return tmp_path
 
 

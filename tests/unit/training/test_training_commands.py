@@ -82,6 +82,7 @@ def test_a_signal_stops_after_the_step_and_resume_goes_on(run_train, monkeypatch
     log = run_train("--steps", "5", "--evaluate-every", "0", "--resume")
     assert [line["step"] for line in log if line["event"] == "step"] == [1, 2, 3, 4, 5]
     assert log[-1]["num_tokens"] == 5 * 1024
+    assert card.changed_steps([line for line in log if line["event"] == "start"]) == [(3, 6)]
 
 
 def test_a_second_run_does_not_overwrite_the_first(run_train) -> None:

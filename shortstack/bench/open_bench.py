@@ -1,0 +1,167 @@
+"""The peers of a measurement, up and warm: what is to be measured, and who does it.
+
+Knows nothing of samples or reports. The pipeline and plain decoding through its gateway are always
+there; the fused cell and the torch children as wished.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from shortstack.bench.prompts import BenchPrompt
+from shortstack.bench.runners import GatewayRunner, Runner, TorchRunner, Work, fastest_early_exit
+from shortstack.bench.samples import Peer
+from shortstack.bench.torch_peer import ModelChoice, TorchPeer
+from shortstack.client import Client
+from shortstack.errors import UsageError
+from shortstack.plan import CellKind, StackConfig
+from shortstack.request import PLAIN, Speculation
+from shortstack.stack import Observer, Stack
+
+NUM_TUNING_PROMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePlan:
+    """What is to be measured. exit_layer 0 is a quarter of the layers, as a cell has it."""
+
+    choice: ModelChoice
+    prompts: Sequence[BenchPrompt]
+    peers: frozenset[Peer]
+    max_new_tokens: int
+    repeats: int = 3
+    exit_layer: int = 0
+    draft_len: int = 4
+    stop_threshold: float = 0.0
+    ignore_eos: bool = False
+
+    def speculation(self, num_layers: int) -> Speculation:
+        """Return what the pipeline and the fused cell are asked for."""
+        return Speculation(
+            "layerskip", self.exit_of(num_layers), self.draft_len, self.stop_threshold, "static"
+        )
+
+    def exit_of(self, num_layers: int) -> int:
+        """Return the exit layer."""
+        return self.exit_layer or max(1, num_layers // 4)
+
+    def stack_config(self, kind: CellKind) -> StackConfig:
+        """Return a stack of one cell on this model."""
+        return StackConfig(
+            model=self.choice.model_dir,
+            cell_kind=kind,
+            dtype=self.choice.dtype,
+            device=self.choice.device,
+            num_threads=self.choice.num_threads,
+        )
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Is told how a measurement goes on."""
+
+    on_stage: Callable[[str], None] = lambda _: None
+    on_turn: Callable[[], None] = lambda: None
+    on_event: Observer = field(default=lambda name, event: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The peers that are up."""
+
+    work: Work
+    num_layers: int
+    runners: list[Runner]
+    plain: TorchRunner | None
+    stacks: list[Stack]
+    notes: dict[str, str]
+
+    def poll(self) -> None:
+        """Let the stacks tell what their processes have logged."""
+        for stack in self.stacks:
+            stack.poll()
+
+
+@asynccontextmanager
+async def open_bench(plan: DecodePlan, watcher: Watcher) -> AsyncIterator[Bench]:
+    """Bring up every peer that is wished for, and run a prompt through each before it counts."""
+    async with AsyncExitStack() as contexts:
+        stacks = [await _open_stack(contexts, plan, CellKind.SPLIT, watcher)]
+        split = await contexts.enter_async_context(Client(stacks[0].target))
+        model = (await split.models()).models[0]
+        _check_room(plan, model.max_context_len)
+        work = Work(plan.max_new_tokens, tuple(model.eos_token_ids), plan.ignore_eos)
+        speculation = plan.speculation(model.num_layers)
+        runners: list[Runner] = [
+            GatewayRunner(Peer.PIPELINE, split, work, speculation),
+            GatewayRunner(Peer.PLAIN_GATEWAY, split, work, PLAIN),
+        ]
+        if Peer.FUSED in plan.peers:
+            stacks.append(await _open_stack(contexts, plan, CellKind.FUSED, watcher))
+            fused = await contexts.enter_async_context(Client(stacks[1].target))
+            runners.append(GatewayRunner(Peer.FUSED, fused, work, speculation))
+        torch_runners = await _torch_runners(contexts, plan, work)
+        tuned = await _tuned(torch_runners, plan, plan.exit_of(model.num_layers))
+        runners += tuned
+        for runner in runners:
+            await runner.run(plan.prompts[0])
+        plain = next((runner for runner in tuned if runner.peer is Peer.PLAIN), None)
+        yield Bench(work, model.num_layers, runners, plain, stacks, _notes(plan, tuned))
+
+
+def _check_room(plan: DecodePlan, max_context_len: int) -> None:
+    """Refuse prompts that some peers would cut and others would run on."""
+    longest = max(plan.prompts, key=lambda prompt: len(prompt.token_ids))
+    room = max_context_len - len(longest.token_ids)
+    if room < plan.max_new_tokens:
+        raise UsageError(
+            f"prompt {longest.prompt_id} leaves room for {room} tokens in the context of "
+            f"{max_context_len}, not for {plan.max_new_tokens}"
+        )
+
+
+async def _open_stack(
+    contexts: AsyncExitStack, plan: DecodePlan, kind: CellKind, watcher: Watcher
+) -> Stack:
+    stack = Stack(plan.stack_config(kind), watcher.on_event)
+    return await contexts.enter_async_context(stack)
+
+
+async def _torch_runners(
+    contexts: AsyncExitStack, plan: DecodePlan, work: Work
+) -> list[TorchRunner]:
+    """Start the children; both peers of transformers share one."""
+    children = {"plain": [Peer.PLAIN], "hf": [Peer.HF, Peer.HF_EARLY_EXIT]}
+    runners = []
+    for decoder, peers in children.items():
+        wished = [peer for peer in peers if peer in plan.peers]
+        if wished:
+            child = await contexts.enter_async_context(TorchPeer(decoder, plan.choice))
+            runners += [TorchRunner(peer, child, work) for peer in wished]
+    return runners
+
+
+async def _tuned(
+    runners: Sequence[TorchRunner], plan: DecodePlan, exit_layer: int
+) -> list[TorchRunner]:
+    prompts = plan.prompts[:NUM_TUNING_PROMPTS]
+    return [
+        await fastest_early_exit(runner, prompts, exit_layer, plan.draft_len)
+        if runner.peer is Peer.HF_EARLY_EXIT
+        else runner
+        for runner in runners
+    ]
+
+
+def _notes(plan: DecodePlan, tuned: Sequence[TorchRunner]) -> dict[str, str]:
+    """Say which settings of its own each peer ran with."""
+    policy = plan.stack_config(CellKind.SPLIT).wait_policy
+    notes = {"workers": f"OMP_WAIT_POLICY={policy}"}
+    for runner in tuned:
+        ready = runner.child.ready
+        variables = [f"{name}={value}" for name, value in sorted(ready.environment.items())]
+        words = [f"{ready.num_threads} threads", *(variables or ["OpenMP defaults"])]
+        if runner.early_exit is not None:
+            words.append(runner.early_exit.describe())
+        notes[runner.peer.value] = ", ".join(words)
+    return notes

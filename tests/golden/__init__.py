@@ -1,0 +1,1 @@
+"""Speculative output against plain output."""

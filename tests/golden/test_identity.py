@@ -1,0 +1,182 @@
+"""Speculative text equals plain text, whatever was drafted, where, and in which batch.
+
+The grid (model x exit layer x draft length x page size x batch x fused or split x greedy or
+sampled) is sampled with a fixed seed so that every value of every axis is met many times; greedy
+texts are compared with `transformers.generate`, sampled ones with `PlainDecoder`.
+"""
+
+import random
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.verify.session import Session
+from shared.speculation.vocabulary import LAYERSKIP, PLAIN_DECISION, Decision
+from tests.engine_harness import (
+    EngineHarness,
+    FusedDrafter,
+    HarnessOptions,
+    make_request,
+    split_with,
+)
+from tests.golden.reference import GREEDY, ModelShelf, TieCount, make_prompt, sampled
+from tests.model_builder import EOS_ID, KINDS, NUM_LAYERS, reference_greedy
+
+NUM_NEW = 26
+MAX_DRAFT_LEN = 7
+EXITS = range(1, NUM_LAYERS)
+DRAFT_LENS = range(1, MAX_DRAFT_LEN + 1)
+PAGE_SIZES = (1, 4, 16)
+BATCHES = (1, 3)
+NUM_CASES = 84
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of the grid."""
+
+    kind: str
+    exit_layer: int
+    draft_len: int
+    page_size: int
+    batch: int
+    is_split: bool
+    is_sampled: bool
+
+    def __str__(self) -> str:
+        flavour = "split" if self.is_split else "fused"
+        mode = "sampled" if self.is_sampled else "greedy"
+        return (
+            f"{self.kind}-E{self.exit_layer}-d{self.draft_len}-page{self.page_size}-"
+            f"batch{self.batch}-{flavour}-{mode}"
+        )
+
+
+def sample_grid() -> list[Case]:
+    """Return cases in which each axis runs through its values in a shuffled order of its own."""
+    generator = random.Random(20)
+    axes = [list(KINDS), EXITS, DRAFT_LENS, PAGE_SIZES, BATCHES, (False, True), (False, True)]
+    columns = []
+    for values in axes:
+        column = [value for _ in range(NUM_CASES) for value in values][:NUM_CASES]
+        generator.shuffle(column)
+        columns.append(column)
+    return [Case(*row) for row in zip(*columns, strict=True)]
+
+
+def test_the_sampled_grid_meets_every_value_of_every_axis() -> None:
+    cases = sample_grid()
+    assert {case.kind for case in cases} == set(KINDS)
+    assert {(case.exit_layer, case.is_split) for case in cases} == {
+        (exit_layer, is_split) for exit_layer in EXITS for is_split in (False, True)
+    }
+    assert {(case.draft_len, case.is_sampled) for case in cases} == {
+        (draft_len, is_sampled) for draft_len in DRAFT_LENS for is_sampled in (False, True)
+    }
+    assert {(case.page_size, case.batch) for case in cases} == {
+        (page_size, batch) for page_size in PAGE_SIZES for batch in BATCHES
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_plain_greedy_text_equals_that_of_transformers(
+    kind: str, shelf: ModelShelf, ties: TieCount
+) -> None:
+    for seed in range(3):
+        prompt = make_prompt(seed, 3 + 9 * seed)
+        plain = shelf.plain(kind, prompt, 40, stop_token_ids=[EOS_ID])
+        expected = reference_greedy(shelf.path(kind), prompt, 40)
+        ties.compare(plain.token_ids, expected, plain.gaps, f"{kind}, prompt {seed}")
+
+
+@pytest.mark.parametrize("case", sample_grid(), ids=str)
+def test_speculative_text_equals_plain_text(case: Case, shelf: ModelShelf, ties: TieCount) -> None:
+    options = HarnessOptions(page_size=case.page_size)
+    make_drafter = split_with(shelf.draft_stack(case.kind)) if case.is_split else FusedDrafter
+    prompts = [make_prompt(case.draft_len % 3 + seed, 5 + 7 * seed) for seed in range(case.batch)]
+    samplings = [sampled(seed) if case.is_sampled else GREEDY for seed in range(case.batch)]
+    # Sessions of a batch draft at different depths.
+    exits = [1 + (case.exit_layer - 1 + index) % (NUM_LAYERS - 1) for index in range(case.batch)]
+    with EngineHarness(shelf.stack(case.kind), make_drafter, options) as cell:
+        found = cell.run(
+            *(
+                make_request(
+                    prompt,
+                    NUM_NEW,
+                    session_id=f"ses-{index}",
+                    wished=Decision(LAYERSKIP, exits[index], case.draft_len),
+                    sampling=samplings[index],
+                    stop_token_ids=[EOS_ID],
+                )
+                for index, prompt in enumerate(prompts)
+            )
+        )
+    for recorded, prompt, sampling in zip(found, prompts, samplings, strict=True):
+        plain = shelf.plain(case.kind, prompt, NUM_NEW, sampling, [EOS_ID])
+        ties.compare(recorded.token_ids, plain.token_ids, plain.gaps, str(case))
+        assert recorded.reason == plain.finish_reason
+        if not case.is_sampled:
+            expected = reference_greedy(shelf.path(case.kind), prompt, NUM_NEW)
+            ties.compare(recorded.token_ids, expected, plain.gaps, f"{case}, transformers")
+        assert recorded.summary.num_drafts > 0 or len(recorded.token_ids) <= 2
+
+
+class RandomPolicy:
+    """Draws method, exit layer, draft length and threshold anew for every round."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = random.Random(seed)
+        self.drawn: set[tuple[int, int]] = set()
+
+    def __call__(self, session: Session) -> Decision:
+        """Return the decision for the session's next round."""
+        draw = self._generator
+        if draw.random() < 0.2:
+            return PLAIN_DECISION
+        exit_layer, draft_len = draw.choice(EXITS), draw.choice(DRAFT_LENS)
+        self.drawn.add((exit_layer, draft_len))
+        return Decision(LAYERSKIP, exit_layer, draft_len, draw.choice((0.0, 0.3, 0.7)))
+
+
+@settings(
+    max_examples=24,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    seed=st.integers(0, 1 << 16),
+    kind=st.sampled_from(sorted(KINDS)),
+    page_size=st.sampled_from(PAGE_SIZES),
+    num_sessions=st.integers(1, 4),
+    prefill_chunk_len=st.sampled_from((1, 3, 8, 512)),
+    is_split=st.booleans(),
+)
+def test_decisions_drawn_anew_each_round_do_not_change_the_text(
+    seed: int,
+    kind: str,
+    page_size: int,
+    num_sessions: int,
+    prefill_chunk_len: int,
+    is_split: bool,
+    shelf: ModelShelf,
+    ties: TieCount,
+) -> None:
+    options = HarnessOptions(page_size=page_size, prefill_chunk_len=prefill_chunk_len)
+    make_drafter = split_with(shelf.draft_stack(kind)) if is_split else FusedDrafter
+    prompts = [make_prompt(seed % 7 + index, 4 + 5 * index) for index in range(num_sessions)]
+    samplings = [sampled(index) if index % 2 else GREEDY for index in range(num_sessions)]
+    policy = RandomPolicy(seed)
+    with EngineHarness(shelf.stack(kind), make_drafter, options, policy=policy) as cell:
+        found = cell.run(
+            *(
+                make_request(prompt, NUM_NEW, session_id=f"ses-{index}", sampling=sampling)
+                for index, (prompt, sampling) in enumerate(zip(prompts, samplings, strict=True))
+            )
+        )
+    assert policy.drawn, "the policy never drafted"
+    for recorded, prompt, sampling in zip(found, prompts, samplings, strict=True):
+        plain = shelf.plain(kind, prompt, NUM_NEW, sampling)
+        ties.compare(recorded.token_ids, plain.token_ids, plain.gaps, f"{kind}, seed {seed}")
