@@ -12,10 +12,10 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 PROTO := proto/shortstack/v1/shortstack.proto
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Ishared/rpc=proto/shortstack/v1
 STUBS := shared/rpc/shortstack_pb2.py shared/rpc/shortstack_pb2.pyi shared/rpc/shortstack_pb2_grpc.py
-# Words to add: make up UP="--cells 2", make test TESTS=tests/unit, make bench BENCH="synth --help".
+# Words to add: make up UP="--cells 2", make test TESTS=tests/unit, make bench BENCH="decode --help".
 UP ?=
 TESTS ?= tests
-BENCH ?= decode
+BENCH ?= decode --prompts shortstack/prompts/demo.jsonl
 LISTEN := 127.0.0.1:50051
 
 help: ## List the targets
@@ -59,14 +59,14 @@ fmt: $(READY) ## Format the code and mend what can be mended
 proto: $(READY) ## Regenerate the gRPC stubs from the contract
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
 
-bench: $(READY) ## Measure speed: make bench BENCH="decode --help"
+bench: $(READY) ## Measure decoding of the bundled checkpoint
 	$(BIN)/shortstack bench $(BENCH)
 
 up: $(READY) ## Bring a local stack up in the background: make up UP="--cells 2"
 	@mkdir -p run
 	@nohup $(BIN)/shortstack up --listen $(LISTEN) $(UP) > run/up.log 2>&1 & echo $$! > run/up.pid
-	@until $(BIN)/python -m shared.rpc.probe $(LISTEN) shortstack.v1.GatewayService; do \
-	    kill -0 $$(cat run/up.pid) 2>/dev/null || { cat run/up.log; exit 1; }; sleep 0.5; done
+	@until grep -q '^try:' run/up.log; do \
+	    kill -0 $$(cat run/up.pid) 2>/dev/null || { cat run/up.log; rm run/up.pid; exit 1; }; sleep 0.5; done
 	@echo "listening on $(LISTEN); make down stops it; log in run/up.log"
 
 down: ## Stop what make up started

@@ -1,1 +1,1 @@
-"""Benchmarks: one script per published number; `results/` holds their JSON, the machine named."""
+"""One script per published number; each writes its JSON, with the machine named, into results/."""

@@ -120,7 +120,11 @@ def plan_cell(
         "VERIFY__DRAFT_LEN": config.defaults.draft_len,
         "VERIFY__STOP_THRESHOLD": config.defaults.stop_threshold,
     }
-    draft_options = {"DRAFT__LISTEN": draft_target, "DRAFT__RUNTIME_DIR": folder}
+    draft_options = {
+        "DRAFT__LISTEN": draft_target,
+        "DRAFT__RUNTIME_DIR": folder,
+        "DRAFT__EXIT_LAYER": config.defaults.exit_layer,
+    }
     return CellPlan(
         cell_id=cell_id,
         verify_target=verify_target,

@@ -243,7 +243,7 @@ class EngineHarness:
         self._policy = policy
         self._observer = observer
         self._recorded: dict[int, Recorded] = {}
-        self._failures: list[BaseException] = []
+        self.failures: list[BaseException] = []
         layout = make_layout(stack, options)
         segment: Segment = LocalSegment(layout.size_bytes, stack.device)
         if make_drafter not in (FusedDrafter, PlainCell):
@@ -279,14 +279,14 @@ class EngineHarness:
         try:
             self.engine.stop()
             self.drafter.close()
-            assert not self._failures, f"a worker thread failed: {self._failures[0]!r}"
+            assert not self.failures, f"a worker thread failed: {self.failures[0]!r}"
             self.memory.check_integrity(self.engine._sessions)
         finally:
             self.pool.close()
 
     def fail(self, error: BaseException) -> None:
         """Note that a worker thread died, and release whoever waits for it."""
-        self._failures.append(error)
+        self.failures.append(error)
         for recorded in self._recorded.values():
             recorded.done.set()
 

@@ -211,8 +211,8 @@ def _how(record: RunRecord, machine: str) -> str:
 
 def _change_text(step: int, before: int) -> str:
     return (
-        f" Up to step {step:,} the plan was {before:,} steps, and dropout rose by that plan; then the"
-        " decay was moved."
+        f" Up to step {step:,} the plan was {before:,} steps, and dropout rose by that plan; then"
+        " the decay was moved."
     )
 
 

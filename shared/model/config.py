@@ -110,6 +110,7 @@ def read_config(path: Path, dtype: str = "float32") -> ModelConfig:
     if dtype not in DTYPES:
         raise BadModel(f"dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
     _refuse_quantized(path, raw)
+    _check_positive(path, raw)
     # Imported here: transformers takes a second to load, and a bad path should fail before that.
     from transformers import AutoConfig
 
@@ -117,7 +118,6 @@ def read_config(path: Path, dtype: str = "float32") -> ModelConfig:
         hf_config = AutoConfig.from_pretrained(path, local_files_only=True)
     except Exception as error:  # its validators raise classes of several libraries
         raise BadModel(f"{path}/config.json: {' '.join(str(error).split())}") from None
-    _check_positive(path, hf_config)
     config = _from_hf(path, hf_config, DTYPES[dtype])
     _check_numbers(config)
     return config
@@ -145,7 +145,7 @@ def _refuse_quantized(path: Path, raw: dict[str, Any]) -> None:
         raise BadModel(f"{path}/config.json: hidden_act {raw['hidden_act']!r}; only silu is known")
 
 
-def _check_positive(path: Path, hf: Any) -> None:
+def _check_positive(path: Path, raw: dict[str, Any]) -> None:
     names = (
         "num_hidden_layers",
         "hidden_size",
@@ -154,7 +154,8 @@ def _check_positive(path: Path, hf: Any) -> None:
         "vocab_size",
         "max_position_embeddings",
     )
-    faults = [f"{name} {getattr(hf, name)}" for name in names if getattr(hf, name) < 1]
+    numbers = {name: raw[name] for name in names if isinstance(raw.get(name), int)}
+    faults = [f"{name} {number}" for name, number in numbers.items() if number < 1]
     if faults:
         raise BadModel(f"{path}/config.json: {', '.join(faults)} must be positive")
 

@@ -8,6 +8,8 @@ Knows nothing of sessions, drafts or processes. Layers are loaded up to a bound 
 draft worker holds only the shallow ones.
 """
 
+import ctypes
+import gc
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -38,7 +40,6 @@ class RmsNorm:
 
     def __init__(self, weight_D: torch.Tensor, eps: float) -> None:
         size = weight_D.shape[-1]
-        self._weight_D = weight_D
         self._scaled_D = weight_D.float() * size**0.5
         self._floor = torch.tensor((eps * size) ** 0.5, device=weight_D.device)
 
@@ -132,7 +133,8 @@ class _LayerReader:
         return RmsNorm(interleave_halves(weight, 1), self._config.rms_eps)
 
     def linear(self, name: str, num_out: int, num_in: int, has_bias: bool) -> Linear:
-        bias = self._read(f"{name}.bias", num_out) if has_bias else None
+        # A copy: a tensor kept as it was read would keep its whole file mapped.
+        bias = self._read(f"{name}.bias", num_out).clone() if has_bias else None
         return make_linear(self._read(f"{name}.weight", num_out, num_in), bias)
 
     def fused_qkv(self) -> Linear:
@@ -190,12 +192,16 @@ class LayerStack:
         self.rope_table_P1C = rope_table(config, self.device)
         shape = (config.vocab_size, config.hidden_size)
         with Weights(config.path) as weights, torch.inference_mode():
-            self._embedding_VD = weights.read("model.embed_tokens.weight", shape, config.dtype)
-            self._embedding_VD = self._embedding_VD.to(self.device)
             norm = weights.read("model.norm.weight", shape[1:], config.dtype).to(self.device)
             self._final_norm = RmsNorm(norm, config.rms_eps)
             self._load_heads(weights, shape, heads)
             self._load(weights, config.num_layers if num_layers is None else num_layers, progress)
+        # Mapped anew: packing has read every page of the first mapping, and these rows would keep
+        # all of it resident. Of this one only the rows of tokens in use ever are.
+        with Weights(config.path) as weights:
+            embedding_VD = weights.read("model.embed_tokens.weight", shape, config.dtype)
+            self._embedding_VD = embedding_VD.to(self.device)
+        return_freed_memory()
 
     def _load_heads(self, weights: Weights, shape: tuple[int, int], heads: Heads) -> None:
         """Load the heads wanted; drafting takes the full one where no cheaper one pays."""
@@ -216,6 +222,7 @@ class LayerStack:
         if num_layers > self.num_loaded:
             with Weights(self.config.path) as weights, torch.inference_mode():
                 self._load(weights, num_layers, progress)
+            return_freed_memory()
 
     def _load(self, weights: Weights, num_layers: int, progress: Progress) -> None:
         for index in range(self.num_loaded, num_layers):
@@ -247,6 +254,17 @@ class LayerStack:
         assert self._draft_head is not None, "this process loaded no head to draft with"
         self.num_head_rows += x_RD.shape[0]
         return self._draft_head(self._final_norm(x_RD)).float()
+
+
+def return_freed_memory() -> None:
+    """Give memory that was freed back to the system; packing leaves twice the weights behind.
+
+    Where the C library is not glibc there is nothing to ask for.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def load_stack(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from shared.speculation.cost_model import CostTable
 from shortstack.bench.machine import describe_machine, pss_bytes
-from shortstack.bench.open_bench import Bench, DecodePlan, Watcher, open_bench
+from shortstack.bench.open_bench import ENVIRONMENTS, Bench, DecodePlan, Watcher, open_bench
 from shortstack.bench.prompts import BenchPrompt
 from shortstack.bench.report import Conditions, DecodeReport, Memory
 from shortstack.bench.runners import GatewayRunner, Runner, TorchRunner, Work
@@ -54,7 +54,7 @@ async def measure_memory(plan: DecodePlan, watcher: Watcher) -> Memory:
         return Memory()
     watcher.on_stage("measuring memory")
     prompt = plan.prompts[0]
-    async with TorchPeer("plain", plan.choice) as child:
+    async with TorchPeer("plain", plan.choice, ENVIRONMENTS[-1]) as child:
         await TorchRunner(Peer.PLAIN, child, Work(plan.max_new_tokens, ())).run(prompt)
         plain_bytes = pss_bytes([child.pid])
     async with (

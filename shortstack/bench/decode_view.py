@@ -10,12 +10,12 @@ from shortstack.bench.samples import Peer, PeerSpeed, ratio, speeds_by_peer
 from shortstack.errors import UsageError
 
 LABELS = {
-    Peer.PIPELINE: "pipeline (split cell, gateway)",
-    Peer.FUSED: "fused cell, gateway",
+    Peer.PIPELINE: "pipeline (split cell)",
+    Peer.FUSED: "fused cell",
     Peer.PLAIN: "plain, in process",
     Peer.PLAIN_GATEWAY: "plain, same gateway",
     Peer.HF: "transformers.generate",
-    Peer.HF_EARLY_EXIT: "transformers, early exit",
+    Peer.HF_EARLY_EXIT: "  with its early exit",
 }
 
 

@@ -1,13 +1,14 @@
 """A child process that decodes with torch, seen from the bench: start, order, answer, end.
 
-The bench itself never loads torch, so that no threads of its own disturb who is measured. The
-child's environment is the user's own: idle OpenMP threads go to sleep by themselves after a moment.
+The bench itself never loads torch, so that no threads of its own disturb who is measured. A child
+runs in the user's environment and what is added to it.
 """
 
 import asyncio
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -45,8 +46,11 @@ class ModelChoice:
 class TorchPeer:
     """One child, `plain` or `hf`; use it as an async context."""
 
-    def __init__(self, decoder: str, choice: ModelChoice) -> None:
+    def __init__(
+        self, decoder: str, choice: ModelChoice, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.decoder = decoder
+        self._environment = dict(os.environ) | dict(environment or {})
         self.ready = Ready(0, {})
         self._choice = choice
         self._process: asyncio.subprocess.Process | None = None
@@ -58,6 +62,7 @@ class TorchPeer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._log,
+            env=self._environment,
             limit=MAX_LINE_BYTES,
         )
         try:

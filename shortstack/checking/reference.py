@@ -76,9 +76,10 @@ class PlainReference:
         stop_token_ids: frozenset[int],
         *,
         dtype: str,
+        device: str,
         num_threads: int,
     ) -> None:
-        self._decoder = PlainDecoder(model_dir, dtype=dtype, num_threads=num_threads)
+        self._decoder = PlainDecoder(model_dir, dtype, device, num_threads)
         self._sampling = sampling
         self._stop_token_ids = stop_token_ids
 

@@ -63,6 +63,7 @@ def command(
     stop_threshold: options.StopThreshold = None,
     cell: options.Cell = CellKind.SPLIT,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    device: options.Device = None,
     num_threads: options.NumThreads = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Prompts at a time.")] = 4,
     near_tie_gap: Annotated[
@@ -73,7 +74,9 @@ def command(
     """Compare the stack's tokens with a reference's, prompt by prompt."""
     model_dir = require_model_dir(model)
     lines = read_prompts(prompts)
-    config = StackConfig(model=model_dir, cell_kind=cell, dtype=dtype, num_threads=num_threads)
+    config = StackConfig(
+        model=model_dir, cell_kind=cell, dtype=dtype, device=device, num_threads=num_threads
+    )
     run_options = RunOptions(
         max_new_tokens,
         SamplingParams(temperature, top_k=top_k, top_p=top_p, seed=seed),
@@ -167,6 +170,7 @@ def make_reference(config: StackConfig, run_options: RunOptions, run: StackRun) 
         run_options.sampling,
         frozenset(run.model.eos_token_ids),
         dtype=config.dtype or "float32",
+        device=config.device or "cpu",
         num_threads=config.num_threads or 0,
     )
 

@@ -1,1 +1,1 @@
-"""Unit tests."""
+"""Tests of services/draft, without a network."""

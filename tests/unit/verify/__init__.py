@@ -1,1 +1,1 @@
-"""Unit tests."""
+"""Tests of services/verify, without a network."""

@@ -1,0 +1,146 @@
+"""Commits: what becomes final, what is emitted, and why a session ends."""
+
+import pytest
+
+from services.verify.commit import commit_round, finish
+from services.verify.pass_runner import PassItem, PassResult
+from services.verify.session import Session
+from shared.ids import SessionId, TokenId
+from shared.speculation.vocabulary import Decision, Draft, FinishReason, TokenSource
+from tests.unit.verify.builders import CONTEXT_LEN, WISHED, make_session
+
+EOS = 2
+ACCEPTED, RECOVERED = TokenSource.ACCEPTED, TokenSource.RECOVERED
+BONUS, PLAIN = TokenSource.BONUS, TokenSource.PLAIN
+
+
+def draft_of(session: Session, tokens: list[int]) -> Draft:
+    chosen = tuple(TokenId(token) for token in tokens)
+    return Draft(SessionId("s"), session.round_index, chosen, (0.5,) * len(tokens))
+
+
+def result_of(session: Session, target: list[int]) -> PassResult:
+    tokens = tuple(session.tokens[-1:]) * len(target)
+    item = PassItem(session, tokens, session.num_run, 0, len(target))
+    return PassResult(item, [TokenId(token) for token in target], None)
+
+
+@pytest.mark.parametrize(
+    ("drafts", "target", "emitted", "sources", "reason"),
+    [
+        ([], [11], [11], [PLAIN], None),
+        ([], [EOS], [EOS], [PLAIN], FinishReason.STOP),
+        ([11, 12], [11, 12, 13], [11, 12, 13], [ACCEPTED, ACCEPTED, BONUS], None),
+        ([11, 12], [11, 15, 13], [11, 15], [ACCEPTED, RECOVERED], None),
+        ([11, 12], [15, 12, 13], [15], [RECOVERED], None),
+        # EOS first, in the middle, as bonus, as recovered.
+        ([EOS], [EOS, 13], [EOS], [ACCEPTED], FinishReason.STOP),
+        ([11, EOS], [11, EOS, 13], [11, EOS], [ACCEPTED, ACCEPTED], FinishReason.STOP),
+        ([EOS, 11], [EOS, 11, 13], [EOS], [ACCEPTED], FinishReason.STOP),
+        ([11, 12], [11, 12, EOS], [11, 12, EOS], [ACCEPTED, ACCEPTED, BONUS], FinishReason.STOP),
+        ([11, 12], [11, EOS, 13], [11, EOS], [ACCEPTED, RECOVERED], FinishReason.STOP),
+        ([EOS, 12], [11, 12, 13], [11], [RECOVERED], None),
+    ],
+)
+def test_what_a_round_emits(
+    drafts: list[int],
+    target: list[int],
+    emitted: list[int],
+    sources: list[TokenSource],
+    reason: FinishReason | None,
+) -> None:
+    session = make_session(num_generated=1, stop_token_ids=[EOS])
+    before = list(session.tokens)
+    draft = draft_of(session, drafts) if drafts else None
+    event, found = commit_round(session, WISHED, draft, result_of(session, target), CONTEXT_LEN)
+    assert (list(event.token_ids), list(event.sources), found) == (emitted, sources, reason)
+    assert session.tokens == before + emitted
+    assert session.num_run == len(session.tokens) - 1
+    assert (event.round_index, session.round_index) == (0, 1)
+    assert event.draft_len == len(drafts)
+    assert event.decision.is_off == (not drafts)
+
+
+@pytest.mark.parametrize(
+    ("max_new_tokens", "emitted", "reason"),
+    [
+        (10, [11, 12, 13], None),
+        (4, [11, 12, 13], FinishReason.LENGTH),
+        (3, [11, 12], FinishReason.LENGTH),
+        (2, [11], FinishReason.LENGTH),
+    ],
+)
+def test_a_limit_cuts_a_round(
+    max_new_tokens: int, emitted: list[int], reason: FinishReason | None
+) -> None:
+    session = make_session(num_generated=1, max_new_tokens=max_new_tokens)
+    draft = draft_of(session, [11, 12])
+    event, found = commit_round(
+        session, WISHED, draft, result_of(session, [11, 12, 13]), CONTEXT_LEN
+    )
+    assert (list(event.token_ids), found) == (emitted, reason)
+    assert session.summary.num_accepted_tokens == min(2, len(emitted))
+    assert session.summary.num_emitted_in_drafts == len(emitted)
+
+
+def test_a_replay_counts_what_was_emitted_before() -> None:
+    # Two prompt tokens, three emitted elsewhere; four in all are wanted.
+    session = make_session(prompt=range(5, 10), num_emitted=3, max_new_tokens=4)
+    assert (session.prompt_len, session.num_emitted) == (2, 3)
+    event, reason = commit_round(session, None, None, result_of(session, [11]), CONTEXT_LEN)
+    assert (list(event.token_ids), reason) == ([11], FinishReason.LENGTH)
+
+
+def test_a_minimum_length_counts_what_was_emitted_before() -> None:
+    session = make_session(
+        prompt=range(5, 10), num_emitted=3, stop_token_ids=[EOS], min_new_tokens=4
+    )
+    _, reason = commit_round(session, None, None, result_of(session, [EOS]), CONTEXT_LEN)
+    assert reason is None
+    _, reason = commit_round(session, WISHED, None, result_of(session, [EOS]), CONTEXT_LEN)
+    assert reason is FinishReason.STOP
+
+
+def test_the_end_of_a_prefill_is_no_round_of_speculation() -> None:
+    session = make_session()
+    event, _ = commit_round(session, None, None, result_of(session, [11]), CONTEXT_LEN)
+    assert event.sources == (PLAIN,)
+    assert session.summary.num_plain_rounds == 0
+    assert session.is_decoding
+
+
+def test_the_context_ends_a_session() -> None:
+    session = make_session(max_new_tokens=100, num_generated=1)
+    _, reason = commit_round(
+        session, WISHED, None, result_of(session, [11]), len(session.tokens) + 1
+    )
+    assert reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize(
+    ("last", "reason", "stop_token_id"),
+    [
+        (EOS, FinishReason.STOP, EOS),
+        (EOS, FinishReason.LENGTH, None),
+        (11, FinishReason.LENGTH, None),
+        (11, FinishReason.CANCELLED, None),
+    ],
+)
+def test_the_last_event_names_the_token_that_stopped_the_session(
+    last: int, reason: FinishReason, stop_token_id: int | None
+) -> None:
+    session = make_session(num_generated=1, stop_token_ids=[EOS])
+    session.tokens[-1] = TokenId(last)
+    session.first_token_ns = 40
+    found = finish(session, reason, 100)
+    assert (found.reason, found.stop_token_id) == (reason, stop_token_id)
+    assert found.timings.decode_ns == 60
+
+
+def test_a_draft_counts_with_the_decision_that_made_it() -> None:
+    session = make_session(num_generated=1)
+    decision = Decision("layerskip", 3, 2)
+    draft = draft_of(session, [11])
+    event, _ = commit_round(session, decision, draft, result_of(session, [11, 12]), CONTEXT_LEN)
+    assert event.decision is decision
+    assert session.summary.acceptance_histogram == [0, 1]

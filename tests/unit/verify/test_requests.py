@@ -1,0 +1,138 @@
+"""Requests as a table: what is refused names its field, what is left out takes the default."""
+
+from typing import Any
+
+import pytest
+
+from services.verify.requests import MAX_LOGPROBS, RequestRules, read_request
+from shared.errors import InvalidRequest, Unsupported
+from shared.rpc import shortstack_pb2 as pb
+from shared.speculation.vocabulary import (
+    LAYERSKIP,
+    OFF,
+    PLAIN_DECISION,
+    Decision,
+    ModelIdentity,
+    SamplingParams,
+)
+
+NUM_LAYERS, VOCAB_SIZE, CONTEXT_LEN = 4, 50, 32
+IDENTITY = ModelIdentity(
+    "tiny", "f" * 32, "llama", "float32", NUM_LAYERS, 64, VOCAB_SIZE, CONTEXT_LEN, (2, 7)
+)
+RULES = RequestRules(IDENTITY, Decision(LAYERSKIP, 1, 4, 0.25), max_draft_len=8)
+NAN = float("nan")
+
+
+def make(**fields: Any) -> pb.GenerateRequest:
+    """Return a sound request with some fields changed."""
+    message = pb.GenerateRequest(
+        session_id="s", token_ids=[5, 6, 7], stop=pb.StopParams(max_new_tokens=9)
+    )
+    for name, value in fields.items():
+        message.ClearField(name)  # type: ignore[arg-type]
+        message.MergeFrom(pb.GenerateRequest(**{name: value}))
+    return message
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"session_id": ""}, "session_id"),
+    ({"token_ids": []}, "token_ids"),
+    ({"token_ids": [5, VOCAB_SIZE]}, "token_ids"),
+    ({"token_ids": [2**32 - 1]}, "token_ids"),
+    ({"token_ids": [5] * CONTEXT_LEN}, "token_ids"),
+    ({"num_emitted": 3}, "num_emitted"),
+    ({"stop": pb.StopParams()}, "stop.max_new_tokens"),
+    ({"num_emitted": 2, "stop": pb.StopParams(max_new_tokens=2)}, "stop.max_new_tokens"),
+    ({"num_logprobs": MAX_LOGPROBS + 1}, "num_logprobs"),
+    ({"sampling": pb.SamplingParams(temperature=-0.1)}, "sampling.temperature"),
+    ({"sampling": pb.SamplingParams(temperature=101)}, "sampling.temperature"),
+    ({"sampling": pb.SamplingParams(temperature=NAN)}, "sampling.temperature"),
+    ({"sampling": pb.SamplingParams(top_p=0.0)}, "sampling.top_p"),
+    ({"sampling": pb.SamplingParams(top_p=1.1)}, "sampling.top_p"),
+    ({"sampling": pb.SamplingParams(top_p=NAN)}, "sampling.top_p"),
+    ({"sampling": pb.SamplingParams(min_p=-0.1)}, "sampling.min_p"),
+    ({"sampling": pb.SamplingParams(min_p=1.5)}, "sampling.min_p"),
+    ({"sampling": pb.SamplingParams(repetition_penalty=0.0)}, "sampling.repetition_penalty"),
+    ({"sampling": pb.SamplingParams(repetition_penalty=-1)}, "sampling.repetition_penalty"),
+    ({"sampling": pb.SamplingParams(presence_penalty=2.5)}, "sampling.presence_penalty"),
+    ({"sampling": pb.SamplingParams(frequency_penalty=-2.5)}, "sampling.frequency_penalty"),
+    ({"sampling": pb.SamplingParams(logit_bias={VOCAB_SIZE: 1.0})}, "sampling.logit_bias"),
+    ({"sampling": pb.SamplingParams(logit_bias={5: float("inf")})}, "sampling.logit_bias"),
+    ({"speculation": pb.SpeculationParams(method="magic")}, "speculation.method"),
+    ({"speculation": pb.SpeculationParams(exit_layer=0)}, "speculation.exit_layer"),
+    ({"speculation": pb.SpeculationParams(exit_layer=NUM_LAYERS)}, "speculation.exit_layer"),
+    ({"speculation": pb.SpeculationParams(exit_layer=NUM_LAYERS + 1)}, "speculation.exit_layer"),
+    ({"speculation": pb.SpeculationParams(max_draft_len=9)}, "speculation.max_draft_len"),
+    ({"speculation": pb.SpeculationParams(stop_threshold=1.5)}, "speculation.stop_threshold"),
+    ({"speculation": pb.SpeculationParams(stop_threshold=NAN)}, "speculation.stop_threshold"),
+]
+
+
+@pytest.mark.parametrize(("fields", "field"), BAD)
+def test_a_bad_request_is_refused_and_its_field_named(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_request(make(**fields), RULES)
+    assert caught.value.field == field
+
+
+def test_a_policy_that_is_not_there_is_unsupported() -> None:
+    with pytest.raises(Unsupported, match="oracle"):
+        read_request(make(speculation=pb.SpeculationParams(policy="oracle")), RULES)
+
+
+def test_what_is_left_out_takes_the_defaults() -> None:
+    found = read_request(make(), RULES)
+    assert found.sampling == SamplingParams()
+    assert found.wished == Decision(LAYERSKIP, 1, 4, 0.25, "pinned")
+    assert (found.num_emitted, found.num_logprobs) == (0, None)
+    assert found.stop.stop_token_ids == {2, 7}
+    assert (found.stop.max_new_tokens, found.stop.min_new_tokens) == (9, 0)
+
+
+@pytest.mark.parametrize(
+    ("stop", "ids"),
+    [
+        (pb.StopParams(max_new_tokens=1, stop_token_ids=[9]), {2, 7, 9}),
+        (pb.StopParams(max_new_tokens=1, stop_token_ids=[9], ignore_eos=True), {9}),
+        (pb.StopParams(max_new_tokens=1, ignore_eos=True), set()),
+    ],
+)
+def test_end_ids_of_the_model_stop_a_session_unless_ignored(
+    stop: pb.StopParams, ids: set[int]
+) -> None:
+    assert read_request(make(stop=stop), RULES).stop.stop_token_ids == ids
+
+
+@pytest.mark.parametrize(
+    ("wish", "decision"),
+    [
+        (pb.SpeculationParams(method="off", exit_layer=99), PLAIN_DECISION),
+        (pb.SpeculationParams(exit_layer=3), Decision(LAYERSKIP, 3, 4, 0.25, "pinned")),
+        (pb.SpeculationParams(max_draft_len=8), Decision(LAYERSKIP, 1, 8, 0.25, "pinned")),
+        (pb.SpeculationParams(stop_threshold=0), Decision(LAYERSKIP, 1, 4, 0.0, "pinned")),
+        (pb.SpeculationParams(policy="static"), Decision(LAYERSKIP, 1, 4, 0.25, "pinned")),
+    ],
+)
+def test_wishes_about_speculation_replace_defaults_one_by_one(
+    wish: pb.SpeculationParams, decision: Decision
+) -> None:
+    assert read_request(make(speculation=wish), RULES).wished == decision
+
+
+def test_a_draft_length_of_zero_is_off() -> None:
+    wish = pb.SpeculationParams(max_draft_len=0)
+    assert read_request(make(speculation=wish), RULES).wished.is_off
+
+
+def test_a_cell_that_is_off_by_default_still_speculates_where_it_is_asked_to() -> None:
+    rules = RequestRules(IDENTITY, Decision(OFF, 1, 4), max_draft_len=8)
+    assert read_request(make(), rules).wished == PLAIN_DECISION
+    wish = pb.SpeculationParams(method=LAYERSKIP)
+    assert read_request(make(speculation=wish), rules).wished == Decision(
+        LAYERSKIP, 1, 4, 0.0, "pinned"
+    )
+
+
+def test_the_own_log_probability_alone_is_zero_alternatives() -> None:
+    assert read_request(make(num_logprobs=0), RULES).num_logprobs == 0
