@@ -51,11 +51,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     synthetic.add_argument("--at-layer", type=int, default=2)
     synthetic.add_argument("--draft-len", type=int, default=4)
     bundled = kinds.add_parser("bundled", help="a checkpoint, swept and measured per prompt file")
-    bundled.add_argument("--model", type=Path, default=BUNDLED)
-    bundled.add_argument("--prompts", type=Path, nargs="+", required=True)
+    bundled.add_argument("--model", type=absolute, default=BUNDLED)
+    bundled.add_argument("--prompts", type=absolute, nargs="+", required=True)
     bundled.add_argument("--limit", type=int, default=8, help="prompts of each file")
     bundled.add_argument("--sweep-limit", type=int, default=3, help="prompts that a sweep uses")
     return parser.parse_args(arguments)
+
+
+def absolute(text: str) -> Path:
+    """Return a path that holds in any folder: commands run in the repository's."""
+    return Path(text).resolve()
 
 
 def measure_synthetic(options: argparse.Namespace) -> Result:

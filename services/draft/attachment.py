@@ -7,9 +7,10 @@ from pathlib import Path
 
 from shared.errors import InvalidRequest, ModelMismatch, StaleHandle, Unsupported
 from shared.model.config import DTYPES
+from shared.model.cuda_segment import AttachedCudaSegment, CudaExport
 from shared.model.kv_pool import KVPool, PoolLayout
 from shared.model.layer_stack import LayerStack
-from shared.model.segment import AttachedShmSegment
+from shared.model.segment import AttachedShmSegment, Segment
 from shared.rpc import shortstack_pb2 as pb
 from shared.speculation.vocabulary import RoundTask
 
@@ -22,15 +23,13 @@ class Attachment:
         self.boot_id = request.boot_id
         self._max_context_len = stack.config.max_context_len
         self.layout = _layout_from_proto(request.layout, stack)
-        if request.segment.WhichOneof("location") != "shm_path":
-            raise Unsupported("this draft worker runs on a CPU and maps shm segments only")
         if request.segment.size_bytes != self.layout.size_bytes:
             raise InvalidRequest(
                 f"segment has {request.segment.size_bytes} bytes, its layout makes "
                 f"{self.layout.size_bytes}",
                 field="segment.size_bytes",
             )
-        segment = AttachedShmSegment(Path(request.segment.shm_path), self.layout.size_bytes)
+        segment = _open_segment(request.segment, stack.device.type)
         self.pool = KVPool(segment, self.layout)
 
     def _check_model(self, model: pb.ModelInfo, stack: LayerStack) -> None:
@@ -63,6 +62,21 @@ class Attachment:
     def check_word(self) -> int:
         """What the owner wrote: reading it proves that the memory is the same."""
         return int(self.pool.check_word.item())
+
+
+def _open_segment(handle: pb.SegmentHandle, device_type: str) -> Segment:
+    """Map what a peer named, if it lies on this worker's kind of device."""
+    location = handle.WhichOneof("location")
+    if device_type == "cpu" and location == "shm_path":
+        return AttachedShmSegment(Path(handle.shm_path), handle.size_bytes)
+    if device_type == "cuda" and location == "cuda_ipc":
+        ipc = handle.cuda_ipc
+        export = CudaExport(ipc.handle, ipc.device_uuid, ipc.offset_bytes, ipc.torch_metadata)
+        return AttachedCudaSegment(export, handle.size_bytes)
+    raise Unsupported(
+        f"a draft worker on {device_type} cannot map {location or 'nothing'}: start both workers "
+        "with the same SHORTSTACK_MODEL__DEVICE"
+    )
 
 
 def _layout_from_proto(message: pb.PoolLayout, stack: LayerStack) -> PoolLayout:

@@ -91,6 +91,7 @@ class DraftEngine:
         started_ns = time.perf_counter_ns()
         fresh, drafts = self._split_repeated(job.tasks)
         drafts += self._draft(fresh, job.attachment)
+        self._stack.synchronize()
         draft_ns = time.perf_counter_ns() - started_ns
         queue_ns = started_ns - job.arrived_ns
         timed = [replace(draft, queue_ns=queue_ns, draft_ns=draft_ns) for draft in drafts]

@@ -19,9 +19,10 @@ from services.verify.scheduler import SchedulerLimits
 from services.verify.session import Session, SessionEvent
 from services.verify.settings import VerifyServiceSettings
 from shared.control.registry import CellLease
-from shared.errors import Internal, Unsupported
+from shared.errors import Internal
 from shared.ids import CellId, new_boot_id, new_worker_id
 from shared.model.config import ModelConfig
+from shared.model.cuda_segment import CudaSegment
 from shared.model.kv_pool import KVPool, PoolLayout
 from shared.model.layer_stack import LayerStack
 from shared.model.page_table import num_pages_for
@@ -80,7 +81,9 @@ class Cell:
     @property
     def transport(self) -> str:
         """How workers of this cell share memory."""
-        return "shm" if isinstance(self._segment, ShmSegment) else "local"
+        if isinstance(self._segment, ShmSegment):
+            return "shm"
+        return "cuda_ipc" if isinstance(self._segment, CudaSegment) else "local"
 
     def start(self, on_speculation: Callable[[bool], Awaitable[None]]) -> None:
         """Start the engine and whoever drafts; `on_speculation` hears of draft workers."""
@@ -108,8 +111,6 @@ class Cell:
         return NoDrafter()
 
     def _attach_request(self) -> pb.AttachRequest:
-        if not isinstance(self._segment, ShmSegment):
-            raise Internal("a split cell needs a shared segment")
         layout = self.pool.layout
         return pb.AttachRequest(
             worker_id=self.worker_id,
@@ -126,9 +127,7 @@ class Cell:
                 max_rows=layout.max_rows,
                 dtype=layout.dtype_name,
             ),
-            segment=pb.SegmentHandle(
-                shm_path=str(self._segment.path), size_bytes=layout.size_bytes
-            ),
+            segment=_segment_handle(self._segment, layout.size_bytes),
         )
 
     def _emit(self, events: list[tuple[Session, SessionEvent]]) -> None:
@@ -224,10 +223,24 @@ def _make_segment(
 ) -> Segment:
     if settings.verify.cell_kind != "split":
         return LocalSegment(layout.size_bytes, device)
-    if device.type != "cpu":
-        raise Unsupported(
-            "a split cell on a GPU is not built yet; set SHORTSTACK_VERIFY__CELL_KIND=fused"
-        )
+    if device.type == "cuda":
+        return CudaSegment(layout.size_bytes, device)
     for path in remove_orphans():
         log.warning("removed an orphaned segment", extra={"path": str(path)})
     return ShmSegment(layout.size_bytes)
+
+
+def _segment_handle(segment: Segment, size_bytes: int) -> pb.SegmentHandle:
+    """Return what names a segment to another process."""
+    if isinstance(segment, ShmSegment):
+        return pb.SegmentHandle(shm_path=str(segment.path), size_bytes=size_bytes)
+    if isinstance(segment, CudaSegment):
+        export = segment.export
+        ipc = pb.CudaIpcHandle(
+            handle=export.handle,
+            device_uuid=export.device_uuid,
+            offset_bytes=export.offset_bytes,
+            torch_metadata=export.torch_metadata,
+        )
+        return pb.SegmentHandle(cuda_ipc=ipc, size_bytes=size_bytes)
+    raise Internal("a split cell needs a segment that another process can map")

@@ -294,6 +294,8 @@ class VerifyEngine:
         """
         drafting = plan.drafting
         started_ns = time.perf_counter_ns()
+        if drafting:
+            self._runner.hand_over()
         self.rounds.send((session, session.make_task(wish)) for session, wish in drafting)
         self._flush()
         if not drafting:

@@ -62,6 +62,10 @@ class PassRunner:
         self._pool = pool
         self.num_passes = 0
 
+    def hand_over(self) -> None:
+        """Make all writes visible before a message hands the right to write over."""
+        self._stack.synchronize()
+
     def run(self, items: Sequence[PassItem]) -> list[PassResult]:
         """Run all items' rows to the end and choose where heads are wanted."""
         if not items:

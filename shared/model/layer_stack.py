@@ -212,6 +212,11 @@ class LayerStack:
         self._head = full
         self._draft_head = rough or full
 
+    def synchronize(self) -> None:
+        """Wait until what was written is visible to other processes; free on a CPU."""
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
+
     @property
     def num_loaded(self) -> int:
         """Layers that can run are [0, num_loaded)."""

@@ -2,17 +2,15 @@
 
 On a CPU a segment is a file in /dev/shm, mapped by both. The owner holds an exclusive file lock on
 it while it lives; so a starting worker can tell orphans (lock free) from segments in use, whatever
-pid namespace they come from. On a GPU it is one plain cudaMalloc block, exported once as a CUDA IPC
-handle, never freed while the cell lives. Within one process (a fused cell) either may be used
-directly.
+pid namespace they come from. On a GPU it is a block of device memory: `cuda_segment`. A cell within
+one process needs neither.
 """
 
 import fcntl
 import os
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -20,16 +18,6 @@ from shared.errors import Internal, StaleHandle
 
 SHM_DIR = Path("/dev/shm")
 PREFIX = "shortstack-"
-
-
-@dataclass(frozen=True)
-class CudaExport:
-    """What another process needs to open a block of GPU memory."""
-
-    handle: bytes
-    device_uuid: str
-    offset_bytes: int
-    torch_metadata: bytes
 
 
 class Segment(Protocol):
@@ -88,27 +76,6 @@ class LocalSegment:
 
     def close(self) -> None:
         """Nothing to give back."""
-
-
-class CudaSegment:
-    """A plain cudaMalloc block of this process that others may open."""
-
-    def __init__(self, size_bytes: int, device: torch.device) -> None:
-        if "expandable_segments:True" in os.environ.get("PYTORCH_CUDA_ALLOC_CONF", ""):
-            raise Internal("expandable_segments cannot be shared; unset PYTORCH_CUDA_ALLOC_CONF")
-        self._device = device
-        self.bytes_S = torch.zeros(size_bytes, dtype=torch.uint8, device=device)
-
-    def export(self) -> CudaExport:
-        """Return the handle of the block; called once, since every export counts references."""
-        shared: tuple[Any, ...] = self.bytes_S.untyped_storage()._share_cuda_()
-        _, handle, _, offset_bytes, counter, counter_offset, event, _ = shared
-        metadata = b"\0".join((counter, str(counter_offset).encode(), event))
-        uuid = str(torch.cuda.get_device_properties(self._device).uuid)
-        return CudaExport(handle, uuid, offset_bytes, metadata)
-
-    def close(self) -> None:
-        """Nothing to give back before the process ends."""
 
 
 def _create_locked() -> tuple[Path, int]:
