@@ -60,6 +60,7 @@ from shared.speculation.vocabulary import (
 )
 
 BOOT_ID = 77
+GREEDY = SamplingParams()
 WORKER_ID = "draft-0"
 TIMEOUT_S = 30.0
 
@@ -375,7 +376,7 @@ def make_request(
     *,
     session_id: str = "ses-0",
     wished: Decision = PLAIN_DECISION,
-    sampling: SamplingParams = SamplingParams(),
+    sampling: SamplingParams = GREEDY,
     stop_token_ids: Sequence[int] = (),
     min_new_tokens: int = 0,
     num_emitted: int = 0,

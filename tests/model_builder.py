@@ -159,5 +159,7 @@ def reference_logits(path: Path, tokens: Sequence[int]) -> torch.Tensor:
     """Return transformers' logits [len(tokens), V] of one sequence."""
     ids = torch.tensor([list(tokens)])
     with torch.inference_mode():
-        logits: torch.Tensor = reference_model(path)(ids, attention_mask=torch.ones_like(ids)).logits
+        logits: torch.Tensor = reference_model(path)(
+            ids, attention_mask=torch.ones_like(ids)
+        ).logits
     return logits[0]

@@ -58,6 +58,9 @@ def _add_run_arguments(group: Any) -> None:
     group.add_argument("--out", type=Path, required=True, help="directory of the run")
     group.add_argument("--steps", type=int, default=3600, help="optimiser steps, decay included")
     group.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
+    group.add_argument(
+        "--init-from", type=Path, help="checkpoint.pt of an earlier run whose weights to start from"
+    )
     group.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
     group.add_argument("--checkpoint-every", type=int, default=200, help="steps")
     group.add_argument("--export-every", type=int, default=600, help="steps; 0: at the end only")
@@ -257,6 +260,30 @@ def load_checkpoint(path: Path, settings: Settings) -> Run:
     return replace(run, **{name: state[name] for name in ("step", "num_tokens", "elapsed_s")})
 
 
+def start_from(path: Path, settings: Settings) -> Run:
+    """A run at step 0 with the weights of an earlier run: continual pretraining, own schedule.
+
+    The tokenizer must be the earlier run's too: copy its `tokens` folder along.
+
+    Raises:
+        TrainingError: no checkpoint, a damaged one, or a model of another shape.
+    """
+    if not path.exists():
+        raise TrainingError(f"{path} does not exist; name the checkpoint.pt of an earlier run")
+    try:
+        state = torch.load(path, weights_only=True)
+        stored = json.loads(state["settings"])
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise TrainingError(f"{path} is damaged: {str(error).split('. ')[0]}") from error
+    if stored["shape"] != asdict(settings.shape):
+        raise TrainingError(
+            f"{path} holds a model of shape {stored['shape']}, other than asked for"
+        )
+    run = new_run(settings)
+    run.model.load_state_dict(state["model"])
+    return replace(run, num_tokens=state["num_tokens"])
+
+
 def _refuse_changes(stored: dict[str, Any], current: dict[str, Any]) -> None:
     changed = [name for name in current if stored.get(name) != current[name]]
     if set(changed) - {"num_steps"}:
@@ -385,7 +412,12 @@ def train(args: argparse.Namespace) -> None:
     checkpoint = args.out / "checkpoint.pt"
     if checkpoint.exists() and not args.resume:
         raise TrainingError(f"{checkpoint} exists; add --resume, or remove it to start anew")
-    run = load_checkpoint(checkpoint, settings) if args.resume else new_run(settings)
+    if args.resume:
+        run = load_checkpoint(checkpoint, settings)
+    elif args.init_from:
+        run = start_from(args.init_from, settings)
+    else:
+        run = new_run(settings)
     log = Log(args.out / "log.jsonl")
     report_start(log, run, settings, tokens)
     is_stopped = _stop_on_signals()

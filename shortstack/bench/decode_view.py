@@ -33,17 +33,10 @@ def speed_table(report: DecodeReport) -> Table:
         f"{conditions.model_dir.name}, {conditions.dtype}, E {conditions.exit_layer}, "
         f"d {conditions.draft_len}, {conditions.num_prompts} prompts x {conditions.repeats}"
     )
-    table = Table(title=title)
-    table.add_column("peer")
-    columns = (
-        "decode tok/s",
-        "samples from-to",
-        "end to end tok/s",
-        "first token ms",
-        "pipeline is",
-    )
-    for column in columns:
-        table.add_column(column, justify="right")
+    table = Table(title=title, caption="tokens/s; decode is first tokens to last")
+    table.add_column("peer", no_wrap=True)
+    for column in ("decode", "samples", "end to end", "first token", "pipeline is"):
+        table.add_column(column, justify="right", no_wrap=True)
     speeds = speeds_by_peer(report.samples)
     for peer, speed in speeds.items():
         factor = ratio(speeds, peer)
@@ -56,9 +49,9 @@ def _row(peer: Peer, speed: PeerSpeed, factor: float | None) -> tuple[str, ...]:
     return (
         LABELS[peer],
         f"{speed.decode_tok_s:.1f}",
-        f"{low:.1f}-{high:.1f}",
+        f"{low:.0f}-{high:.0f}",
         f"{speed.end_to_end_tok_s:.1f}",
-        f"{speed.ttft_ms:.1f}",
+        f"{speed.ttft_ms:.1f} ms",
         "" if factor is None else f"{factor:.2f} x",
     )
 

@@ -21,14 +21,18 @@ from shortstack.bench.samples import Peer
 from shortstack.bench.torch_peer import ModelChoice, TorchPeer
 from shortstack.client import Client
 from shortstack.errors import UsageError
-from shortstack.plan import CellKind, StackConfig
+from shortstack.plan import SPIN_COUNT, CellKind, StackConfig, openmp_environment
 from shortstack.request import PLAIN, Speculation
 from shortstack.stack import Observer, Stack
 
 NUM_TUNING_PROMPTS = 2
 # With the default, idle OpenMP threads spin for a moment: faster on a machine that is idle
 # otherwise, ruinous on one that is not. Each child gets what suits it here and now.
-ENVIRONMENTS: tuple[dict[str, str], ...] = ({}, {"OMP_WAIT_POLICY": "PASSIVE"})
+ENVIRONMENTS: tuple[dict[str, str], ...] = (
+    {},
+    {"OMP_WAIT_POLICY": "PASSIVE"},
+    openmp_environment(SPIN_COUNT),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +184,9 @@ async def _tuned(
 
 def _notes(plan: DecodePlan, tuned: Sequence[TorchRunner]) -> dict[str, str]:
     """Say which settings of its own each peer ran with."""
-    policy = plan.stack_config(CellKind.SPLIT).wait_policy
-    notes = {"workers": f"OMP_WAIT_POLICY={policy}"}
+    spin_count = plan.stack_config(CellKind.SPLIT).spin_count
+    waiting = openmp_environment(spin_count).items()
+    notes = {"workers": ", ".join(f"{name}={value}" for name, value in waiting)}
     for runner in tuned:
         ready = runner.child.ready
         variables = [f"{name}={value}" for name, value in sorted(ready.environment.items())]

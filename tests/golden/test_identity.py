@@ -7,13 +7,22 @@ texts are compared with `transformers.generate`, sampled ones with `PlainDecoder
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.verify.session import Session
-from shared.speculation.vocabulary import LAYERSKIP, PLAIN_DECISION, Decision
+from shared.model.layer_stack import load_stack
+from shared.model.plain import PlainDecoder
+from shared.speculation.vocabulary import (
+    LAYERSKIP,
+    PLAIN_DECISION,
+    Decision,
+    SamplingParams,
+    StopParams,
+)
 from tests.engine_harness import (
     EngineHarness,
     FusedDrafter,
@@ -22,7 +31,7 @@ from tests.engine_harness import (
     split_with,
 )
 from tests.golden.reference import GREEDY, ModelShelf, TieCount, make_prompt, sampled
-from tests.model_builder import EOS_ID, KINDS, NUM_LAYERS, reference_greedy
+from tests.model_builder import EOS_ID, KINDS, NUM_LAYERS, reference_greedy, write_model
 
 NUM_NEW = 26
 MAX_DRAFT_LEN = 7
@@ -121,6 +130,22 @@ def test_speculative_text_equals_plain_text(case: Case, shelf: ModelShelf, ties:
             expected = reference_greedy(shelf.path(case.kind), prompt, NUM_NEW)
             ties.compare(recorded.token_ids, expected, plain.gaps, f"{case}, transformers")
         assert recorded.summary.num_drafts > 0 or len(recorded.token_ids) <= 2
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, sampled(2)], ids=["greedy", "sampled"])
+def test_a_rough_draft_head_changes_what_is_proposed_not_the_text(
+    sampling: SamplingParams, tmp_path: Path
+) -> None:
+    """A vocabulary beyond the cache is drafted with int8 weights, where the CPU has them."""
+    path = write_model(tmp_path / "model", vocab_size=12_000)
+    prompt = make_prompt(3, 8)
+    stack = load_stack(path)
+    plain = PlainDecoder(path, stack=stack).generate(prompt, sampling, StopParams(40))
+    for make_drafter in (FusedDrafter, split_with(load_stack(path, num_layers=1))):
+        with EngineHarness(stack, make_drafter) as cell:
+            wished = Decision(LAYERSKIP, 3, 5)
+            [recorded] = cell.run(make_request(prompt, 40, wished=wished, sampling=sampling))
+        assert recorded.token_ids == plain.token_ids
 
 
 class RandomPolicy:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from shortstack.plan import (
+    SPIN_COUNT,
     CellDefaults,
     CellKind,
     StackConfig,
@@ -24,6 +25,7 @@ def test_a_split_cell_has_two_workers_that_meet_at_a_socket() -> None:
     assert cell.verify.env["SHORTSTACK_VERIFY__DRAFT_TARGET"] == cell.draft_target
     assert cell.verify.env["SHORTSTACK_VERIFY__CELL_ID"] == "cell-1"
     assert cell.verify.env["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert cell.verify.env["GOMP_SPINCOUNT"] == str(SPIN_COUNT)
 
 
 @pytest.mark.parametrize("kind", [CellKind.FUSED, CellKind.PLAIN])

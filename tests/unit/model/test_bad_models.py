@@ -174,7 +174,9 @@ def test_windows_are_read_layer_by_layer(
 
 
 def test_fingerprints_tell_weights_and_element_types_apart(tmp_path: Path) -> None:
-    paths = [write_model(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    paths = [
+        write_model(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
     first, same, other = (read_config(path).fingerprint for path in paths)
     assert first == same
     assert first != other

@@ -1,4 +1,4 @@
-"""Choosing tokens: warping as transformers does it, ties, confidences, agreement under shared noise."""
+"""Choosing tokens: warping as transformers does it, penalties, ties, confidences."""
 
 import math
 from collections.abc import Sequence
@@ -91,9 +91,7 @@ def test_presence_and_frequency_count_generated_tokens_only() -> None:
 def test_penalties_see_the_history_of_each_row() -> None:
     params = SamplingParams(0.0, presence_penalty=2.0)
     logits = torch.tensor([[0.0, 1.0, 0.5]]).repeat(3, 1)
-    rows = [
-        RowChoice(params, n, 0, ids(history)) for n, history in enumerate(([], [1], [1, 2]), 0)
-    ]
+    rows = [RowChoice(params, n, 0, ids(history)) for n, history in enumerate(([], [1], [1, 2]), 0)]
     assert choose(logits, rows).tokens == [1, 2, 0]
 
 

@@ -1,6 +1,7 @@
 """The pool's views: where each lies, that none overlaps another, what copies move."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def test_views_lie_behind_each_other_and_never_overlap(dtype_name: str) -> None:
         assert view.is_contiguous()
         start = view.data_ptr() - base
         spans.append((start, start + view.numel() * view.element_size()))
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
     assert spans[-1][1] <= pool.layout.size_bytes
     assert all(offset % ALIGNMENT_BYTES == 0 for offset in pool.layout.offsets_bytes)
 

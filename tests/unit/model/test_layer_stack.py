@@ -22,9 +22,7 @@ from tests.model_builder import (
     write_model,
 )
 
-TOKENS = torch.randint(
-    3, VOCAB_SIZE, (45,), generator=torch.Generator().manual_seed(8)
-).tolist()
+TOKENS = torch.randint(3, VOCAB_SIZE, (45,), generator=torch.Generator().manual_seed(8)).tolist()
 
 
 def make_pool(stack: LayerStack) -> tuple[KVPool, PageTable]:

@@ -67,7 +67,9 @@ def test_a_row_is_the_same_in_every_batch() -> None:
         with torch.inference_mode():
             whole = linear(x)
             for num_rows in ROWS:
-                torch.testing.assert_close(linear(x[:num_rows]), whole[:num_rows], atol=1e-4, rtol=0)
+                torch.testing.assert_close(
+                    linear(x[:num_rows]), whole[:num_rows], atol=1e-4, rtol=0
+                )
 
 
 def test_a_rough_head_is_near_the_plain_product_and_made_only_where_it_pays() -> None:

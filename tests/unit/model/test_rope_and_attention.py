@@ -124,8 +124,6 @@ def test_rows_of_sessions_are_packed_in_order_and_cut_by_session() -> None:
 
 def test_a_config_with_a_rotation_that_depends_on_the_length_does_not_load(tmp_path: Path) -> None:
     path = write_model(tmp_path / "model")
-    edit_config(
-        path, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
-    )
+    edit_config(path, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0})
     with pytest.raises(BadModel, match="dynamic"):
         load_stack(path)

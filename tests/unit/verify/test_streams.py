@@ -57,9 +57,7 @@ async def read(stream: SessionStream) -> list[Any]:
 async def test_events_become_messages_in_order() -> None:
     stream = make_stream(Resumes())
     logprobs = ((-0.5, [(7, -0.5), (9, -1.0)]),)
-    sent = Emitted(
-        3, (TokenId(7),), (TokenSource.BONUS,), logprobs, Decision(LAYERSKIP, 2, 4), 4
-    )
+    sent = Emitted(3, (TokenId(7),), (TokenSource.BONUS,), logprobs, Decision(LAYERSKIP, 2, 4), 4)
     for event in (Started(), sent, FINISHED):
         stream.put(event)
     started, told, finished = await read(stream)
@@ -71,7 +69,10 @@ async def test_events_become_messages_in_order() -> None:
         logprobs=[
             pb.TokenLogprobs(
                 logprob=-0.5,
-                top=[pb.TopLogprob(token_id=7, logprob=-0.5), pb.TopLogprob(token_id=9, logprob=-1)],
+                top=[
+                    pb.TopLogprob(token_id=7, logprob=-0.5),
+                    pb.TopLogprob(token_id=9, logprob=-1),
+                ],
             )
         ],
         method=LAYERSKIP,

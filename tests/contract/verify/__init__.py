@@ -1,0 +1,1 @@
+"""The verify worker on a real port."""
