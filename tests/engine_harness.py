@@ -18,7 +18,8 @@ from typing import Any, Protocol
 from services.draft.attachment import Attachment
 from services.draft.engine import DraftEngine, DraftJob
 from services.verify.drafter import Drafter, DrafterReady, DraftsArrived, Inbox, NoDrafter
-from services.verify.engine import Cancel, EngineLimits, Submit, VerifyEngine
+from services.verify.engine import VerifyEngine
+from services.verify.events import Cancel, Submit
 from services.verify.local_drafter import LocalDrafter
 from services.verify.memory import SessionMemory
 from services.verify.pass_runner import PassRunner
@@ -33,6 +34,7 @@ from services.verify.session import (
     SessionRequest,
     Started,
 )
+from services.verify.waiting_room import AdmissionLimits, WaitingRoom
 from shared.errors import ShortstackError
 from shared.ids import SessionId, TokenId
 from shared.model.kv_pool import KVPool, PoolLayout
@@ -257,12 +259,20 @@ class EngineHarness:
         scheduler = SchedulerLimits(
             context_len, layout.max_rows, options.prefill_chunk_len, options.max_unread
         )
-        limits = EngineLimits(
-            scheduler, options.max_sessions, options.max_waiting, options.queue_timeout_ms
+        admission = AdmissionLimits(
+            options.max_sessions, options.max_waiting, options.queue_timeout_ms
         )
+        waiting = WaitingRoom(admission, self.memory)
         self.runner = PassRunner(stack, self.pool)
         self.engine = ObservedEngine(
-            self._on_commit, limits, self.memory, self.runner, _deliver, 1, self.fail
+            self._on_commit,
+            scheduler,
+            waiting,
+            self.memory,
+            self.runner,
+            _deliver,
+            1,
+            self.fail,
         )
         self.drafter = make_drafter(self, self.engine.post)
         self.rounds = Rounds(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from services.verify.drafter import Drafter, DrafterReady, NoDrafter
-from services.verify.engine import EngineLimits, VerifyEngine
+from services.verify.engine import VerifyEngine
 from services.verify.local_drafter import LocalDrafter
 from services.verify.memory import SessionMemory
 from services.verify.pass_runner import PassRunner
@@ -18,6 +18,7 @@ from services.verify.rounds import Rounds
 from services.verify.scheduler import SchedulerLimits
 from services.verify.session import Session, SessionEvent
 from services.verify.settings import VerifyServiceSettings
+from services.verify.waiting_room import AdmissionLimits, WaitingRoom
 from shared.control.registry import CellLease
 from shared.errors import Internal
 from shared.ids import CellId, new_boot_id, new_worker_id
@@ -62,19 +63,22 @@ class Cell:
         self.memory = SessionMemory(self.pool, stack.config.max_context_len)
         self._runner = PassRunner(stack, self.pool)
         self._loop = asyncio.get_running_loop()
-        limits = EngineLimits(
+        self.engine = VerifyEngine(
             SchedulerLimits(
                 stack.config.max_context_len,
                 layout.max_rows,
                 verify.prefill_chunk_len,
                 verify.max_unread,
             ),
-            verify.max_sessions,
-            verify.max_waiting,
-            verify.queue_timeout_ms,
-        )
-        self.engine = VerifyEngine(
-            limits, self.memory, self._runner, self._emit, settings.model.num_threads, on_failure
+            WaitingRoom(
+                AdmissionLimits(verify.max_sessions, verify.max_waiting, verify.queue_timeout_ms),
+                self.memory,
+            ),
+            self.memory,
+            self._runner,
+            self._emit,
+            settings.model.num_threads,
+            on_failure,
         )
         self._remote: RemoteDrafter | None = None
 
@@ -201,6 +205,8 @@ def make_layout(settings: VerifyServiceSettings, config: ModelConfig) -> PoolLay
     if not num_pages:
         session_len = min(config.max_context_len, DERIVED_SESSION_LEN)
         num_pages = verify.max_sessions * num_pages_for(session_len, verify.page_size)
+        # One session of the model's whole context always fits.
+        num_pages = max(num_pages, num_pages_for(config.max_context_len, verify.page_size))
         page_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_size
         page_bytes *= config.dtype.itemsize * verify.page_size
         num_pages = max(1, min(num_pages, DERIVED_POOL_BYTES // page_bytes))

@@ -14,22 +14,21 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from services.verify.commit import commit_round, finish
-from services.verify.drafter import DrafterEvent, DrafterLost, DrafterReady, DraftsArrived
+from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived
+from services.verify.events import Cancel, EngineEvent, MoveAll, Stop, Submit, Wake
 from services.verify.memory import SessionMemory
-from services.verify.pass_runner import PassItem, PassResult, PassRunner
+from services.verify.pass_runner import PassItem, PassResult, PassRunner, make_items
 from services.verify.rounds import Rounds
 from services.verify.scheduler import Plan, SchedulerLimits, make_plan
 from services.verify.session import Moved, Session, SessionEvent, Started
-from shared.errors import InvalidRequest, PoolExhausted, QueueFull, WorkerDraining
-from shared.speculation.methods.registry import method_named
+from services.verify.waiting_room import WaitingRoom
+from shared.errors import InvalidRequest, QueueFull, WorkerDraining
 from shared.speculation.vocabulary import Decision, Draft, FinishReason, SpeculationSummary
 
 log = logging.getLogger(__name__)
@@ -39,48 +38,6 @@ POLL_S = 0.05
 IDLE_CHECK_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """What bounds the engine."""
-
-    scheduler: SchedulerLimits
-    max_sessions: int
-    max_waiting: int
-    queue_timeout_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """A session wants in."""
-
-    session: Session
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """A session's stream has ended."""
-
-    session: Session
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """Something outside changed; the loop looks again."""
-
-
-@dataclass(frozen=True, slots=True)
-class MoveAll:
-    """Tell every session to go on in another cell."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End the thread."""
-
-
-EngineEvent = DrafterEvent | Submit | Cancel | Wake | MoveAll | Stop
 Emit = Callable[[list[tuple[Session, SessionEvent]]], None]
 
 
@@ -89,7 +46,8 @@ class VerifyEngine:
 
     def __init__(
         self,
-        limits: EngineLimits,
+        limits: SchedulerLimits,
+        waiting: WaitingRoom,
         memory: SessionMemory,
         runner: PassRunner,
         emit: Emit,
@@ -103,7 +61,7 @@ class VerifyEngine:
         self._num_threads = num_threads
         self._on_failure = on_failure
         self._inbox: queue.SimpleQueue[EngineEvent] = queue.SimpleQueue()
-        self._waiting: deque[Session] = deque()
+        self._waiting = waiting
         self._sessions: list[Session] = []
         self._events: list[tuple[Session, SessionEvent]] = []
         self._is_stopped = False
@@ -149,13 +107,13 @@ class VerifyEngine:
         self._admit()
         plan = make_plan(
             self._sessions,
-            self._limits.scheduler,
+            self._limits,
             has_draft_worker=self.rounds.has_draft_worker,
         )
         if not plan.is_empty:
             drafts = self._collect(plan)
             started_ns = time.perf_counter_ns()
-            results = self._runner.run(self._items(plan, drafts))
+            results = self._runner.run(make_items(plan, drafts))
             self._commit(plan, drafts, results, time.perf_counter_ns() - started_ns)
 
     # --- events ---------------------------------------------------------------------------------
@@ -173,7 +131,7 @@ class VerifyEngine:
         self._drop_cancelled()
 
     def _is_ready(self, session: Session) -> bool:
-        is_paused = session.num_unread() >= self._limits.scheduler.max_unread
+        is_paused = session.num_unread() >= self._limits.max_unread
         return not (session.is_decoding and is_paused)
 
     def _idle_timeout_s(self) -> float | None:
@@ -219,21 +177,14 @@ class VerifyEngine:
         try:
             if self.is_draining:
                 raise WorkerDraining("this worker is draining")
-            self._memory.check_fits(session)
-            if len(self._waiting) >= self._limits.max_waiting and not self._can_admit():
-                raise QueueFull(f"{len(self._waiting)} sessions are waiting", retry_delay_ms=1000)
+            self._waiting.enter(session, len(self._sessions))
         except (WorkerDraining, InvalidRequest, QueueFull) as error:
             self._events.append((session, error))
-            return
-        self._waiting.append(session)
-
-    def _can_admit(self) -> bool:
-        return len(self._sessions) < self._limits.max_sessions and not self._waiting
 
     def _drop_cancelled(self) -> None:
         for session in [each for each in self._sessions if each.is_cancelled]:
             self._end(session, FinishReason.CANCELLED)
-        self._waiting = deque(each for each in self._waiting if not each.is_cancelled)
+        self._waiting.drop_cancelled()
 
     def _move_all(self, reason: str) -> None:
         for session in [*self._sessions, *self._waiting]:
@@ -246,43 +197,23 @@ class VerifyEngine:
             # The lost round was ordered: its key is used up.
             session.round_index += 1
             self._sessions.remove(session)
-            self._waiting.appendleft(session)
+            self._waiting.put_back(session)
 
     def _flush(self) -> None:
         if self._events:
             self._emit(self._events)
             self._events = []
 
-    # --- admission ------------------------------------------------------------------------------
-
     def _admit(self) -> None:
         now_ns = time.perf_counter_ns()
-        while self._waiting and len(self._sessions) < self._limits.max_sessions:
-            session = self._waiting[0]
-            try:
-                self._memory.admit(session)
-            except PoolExhausted:
-                break
+        for session in self._waiting.admit(len(self._sessions)):
             self._is_checked = False
-            self._waiting.popleft()
             self._sessions.append(session)
             if not session.admitted_ns:
                 session.admitted_ns = now_ns
                 session.timings.queue_ns = now_ns - session.arrived_ns
                 self._events.append((session, Started()))
-        self._refuse_late(now_ns)
-
-    def _refuse_late(self, now_ns: int) -> None:
-        timeout_ns = self._limits.queue_timeout_ms * 1_000_000
-        late = [
-            session
-            for session in self._waiting
-            if not session.admitted_ns and now_ns - session.arrived_ns > timeout_ns
-        ]
-        for session in late:
-            self._waiting.remove(session)
-            error = PoolExhausted("no room within the queue's timeout", retry_delay_ms=1000)
-            self._events.append((session, error))
+        self._events += self._waiting.refuse_late(now_ns)
 
     # --- a pass ---------------------------------------------------------------------------------
 
@@ -311,22 +242,6 @@ class VerifyEngine:
         for session, _ in drafting:
             session.timings.draft_ns += draft_ns
         return self.rounds.collect()
-
-    def _items(self, plan: Plan, drafts: dict[str, Draft]) -> list[PassItem]:
-        items = []
-        for prefill in plan.prefills:
-            session = prefill.session
-            chunk = tuple(session.tokens[session.num_run : prefill.end])
-            is_last = prefill.end == session.committed_len
-            items.append(PassItem(session, chunk, session.num_run, 0, int(is_last)))
-        for session, decision in plan.decoding:
-            if session.table is None:
-                continue
-            draft = drafts.get(session.session_id)
-            tokens = (session.tokens[-1], *(draft.draft_tokens if draft else ()))
-            resume = method_named(decision.method).resume_layer(decision) if draft else 0
-            items.append(PassItem(session, tokens, session.num_run, resume, len(tokens)))
-        return items
 
     def _commit(
         self,
@@ -357,7 +272,7 @@ class VerifyEngine:
         now_ns: int,
     ) -> None:
         emitted, reason = commit_round(
-            session, decision, draft, result, self._limits.scheduler.max_context_len
+            session, decision, draft, result, self._limits.max_context_len
         )
         if not session.first_token_ns:
             session.first_token_ns = now_ns

@@ -7,7 +7,7 @@ import sys
 import time
 
 from services.verify.cell import Cell
-from services.verify.engine import MoveAll
+from services.verify.events import MoveAll
 from services.verify.servicer import VerifyServicer
 from services.verify.settings import VerifyServiceSettings
 from shared.control.registry import LeasePublisher

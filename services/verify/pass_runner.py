@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import torch
 
+from services.verify.scheduler import Plan
 from services.verify.session import Logprobs, Session
 from shared.ids import TokenId
 from shared.model.kv_pool import KVPool
@@ -21,6 +22,8 @@ from shared.model.layer_stack import LayerStack
 from shared.model.page_table import PageTable
 from shared.model.rows import RowBatch, SessionRows, pack_rows
 from shared.model.sampling import Choices, RowChoice, choose, logprobs_of
+from shared.speculation.methods.registry import method_named
+from shared.speculation.vocabulary import Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,24 @@ class PassResult:
         if num_top is None or self.logits_RV is None:
             return ()
         return tuple(logprobs_of(self.logits_RV[: len(tokens)], tokens, num_top))
+
+
+def make_items(plan: Plan, drafts: dict[str, Draft]) -> list[PassItem]:
+    """Return the rows of a plan, with the drafts that are in; the pass is made of them."""
+    items = []
+    for prefill in plan.prefills:
+        session = prefill.session
+        chunk = tuple(session.tokens[session.num_run : prefill.end])
+        is_last = prefill.end == session.committed_len
+        items.append(PassItem(session, chunk, session.num_run, 0, int(is_last)))
+    for session, decision in plan.decoding:
+        if session.table is None:
+            continue
+        draft = drafts.get(session.session_id)
+        tokens = (session.tokens[-1], *(draft.draft_tokens if draft else ()))
+        resume = method_named(decision.method).resume_layer(decision) if draft else 0
+        items.append(PassItem(session, tokens, session.num_run, resume, len(tokens)))
+    return items
 
 
 class PassRunner:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from services.verify.cell import Cell
-from services.verify.engine import Cancel, Submit, Wake
+from services.verify.events import Cancel, Submit, Wake
 from services.verify.requests import read_request
 from services.verify.streams import SessionStream
 from shared.errors import WorkerDraining

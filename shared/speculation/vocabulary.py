@@ -14,6 +14,7 @@ from shared.ids import SessionId, TokenId
 
 OFF = "off"
 LAYERSKIP = "layerskip"
+MIN_TEMPERATURE = 1e-5
 
 
 class TokenSource(Enum):
@@ -52,8 +53,8 @@ class SamplingParams:
 
     @property
     def is_greedy(self) -> bool:
-        """Whether no noise is added."""
-        return self.temperature == 0.0
+        """Whether no noise is added; colder than this, scores would overflow float32."""
+        return self.temperature < MIN_TEMPERATURE
 
     @property
     def needs_history(self) -> bool:

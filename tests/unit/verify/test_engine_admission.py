@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from services.verify.engine import MoveAll, Wake
+from services.verify.events import MoveAll, Wake
 from services.verify.session import Moved
 from shared.errors import InvalidRequest, QueueFull, WorkerDraining
 from shared.model.layer_stack import LayerStack, load_stack
