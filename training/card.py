@@ -29,9 +29,11 @@ SOURCES = """\
 LIMITS = """\
 This is a model for trying out self-speculative decoding on a laptop, far too small and too
 shortly trained for anything else. It has the form of its four kinds of text and little of their
-sense: dialogues read well, sums are mostly wrong, code seldom runs. It follows no instructions,
-speaks English only, and nothing that it says should be relied on; it may repeat or invent names
-and telephone numbers, and the stories carry the views of their time. Its context is 1,024 tokens.
+sense: dialogues read like talk with a booking service but soon forget what was asked, sums
+have the layout of sums, code and stories hold together for a line or two. Greedy decoding soon
+repeats itself. The model follows no instructions and speaks English only. It may repeat or invent
+names and telephone numbers, and the stories carry the views of their time. Its context is 1,024
+tokens.
 
 The dialogues of the corpus have no end of turn: a chat reply is over where the model writes
 `\\nUser:`, so clients should pass that as a stop string."""

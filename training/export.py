@@ -37,6 +37,7 @@ def save_model(model: Llama, tokenizer: Tokenizer, out: Path, dtype: str) -> Non
     partial.mkdir(parents=True)
     _write_texts(partial, texts)
     save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+    (partial / "model.safetensors").chmod(0o644)
     _replace(partial, out)
 
 

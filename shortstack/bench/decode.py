@@ -30,7 +30,7 @@ from shortstack.checkpoint import require_model_dir
 from shortstack.errors import UsageError
 from shortstack.running import run_command
 
-NumberT = TypeVar("NumberT", int, float)
+ValueT = TypeVar("ValueT", int, float)
 DEFAULT_PEERS = "plain,fused,hf,hf-early-exit"
 ALWAYS = frozenset({Peer.PIPELINE, Peer.PLAIN_GATEWAY})
 
@@ -99,7 +99,7 @@ def parse_peers(text: str) -> frozenset[Peer]:
     return ALWAYS | {Peer(name) for name in names}
 
 
-def parse_numbers(option: str, text: str, number: Callable[[str], NumberT]) -> tuple[NumberT, ...]:
+def parse_numbers(option: str, text: str, number: Callable[[str], ValueT]) -> tuple[ValueT, ...]:
     """Read numbers by comma.
 
     Raises:
@@ -166,6 +166,7 @@ class DecodeProgress:
         self._task = TaskID(0)
         self._num_turns = num_turns
         self._num_done = 0
+        self._told: set[tuple[str, str]] = set()
 
     def __enter__(self) -> "DecodeProgress":
         self._progress.start()
@@ -180,9 +181,12 @@ class DecodeProgress:
         return Watcher(self._on_stage, self._on_turn, self._on_event)
 
     def _on_event(self, name: str, event: dict[str, Any]) -> None:
-        """Pass warnings of the stack on: a lost draft worker explains a slow pipeline."""
-        if event.get("level") in ("WARNING", "ERROR", "CRITICAL"):
-            self._progress.console.print(f"{name}: {json.dumps(event)}", highlight=False)
+        """Pass each warning of the stack on, once: a lost draft worker explains a slow pipeline."""
+        told = (name, str(event.get("event")))
+        if event.get("level") in ("WARNING", "ERROR", "CRITICAL") and told not in self._told:
+            self._told.add(told)
+            line = f"{name}: {json.dumps(event)}"
+            self._progress.console.print(line, highlight=False, soft_wrap=True)
 
     def _on_stage(self, stage: str) -> None:
         self._progress.update(self._task, description=stage, turns="")

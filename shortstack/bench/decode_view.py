@@ -35,8 +35,8 @@ def speed_table(report: DecodeReport) -> Table:
     )
     table = Table(title=title, caption="tokens/s; decode is first tokens to last")
     table.add_column("peer", no_wrap=True)
-    for column in ("decode", "samples", "end to end", "first token", "pipeline is"):
-        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("decode", "samples", "end to end", "first token ms", "pipeline is"):
+        table.add_column(column, justify="right")
     speeds = speeds_by_peer(report.samples)
     for peer, speed in speeds.items():
         factor = ratio(speeds, peer)
@@ -51,8 +51,8 @@ def _row(peer: Peer, speed: PeerSpeed, factor: float | None) -> tuple[str, ...]:
         f"{speed.decode_tok_s:.1f}",
         f"{low:.0f}-{high:.0f}",
         f"{speed.end_to_end_tok_s:.1f}",
-        f"{speed.ttft_ms:.1f} ms",
-        "" if factor is None else f"{factor:.2f} x",
+        f"{speed.ttft_ms:.1f}",
+        "" if factor is None else f"{factor:.2f}x",
     )
 
 
@@ -65,6 +65,8 @@ def summary_lines(report: DecodeReport) -> list[str]:
         f"tokens: {report.num_mismatches} mismatches, {report.num_near_ties} near ties",
     ]
     prediction = report.prediction()
+    if not did.num_drafts:
+        lines.append("the pipeline made no drafts: its draft worker was not there or not in time")
     if prediction is not None:
         lines.append(_prediction_line(prediction))
     memory = report.memory
@@ -86,7 +88,7 @@ def _prediction_line(prediction: Prediction) -> str:
     return (
         f"cost model: {prediction.speedup:.2f} x plain, a round of {prediction.round_ms:.1f} ms; "
         f"measured round {prediction.measured_round_ms:.1f} ms "
-        f"({prediction.overhead_ms:+.1f} ms between the processes)"
+        f"({prediction.overhead_ms:+.1f} ms over it)"
     )
 
 

@@ -115,6 +115,8 @@ class DecodeReport:
             "ttft_ms_by_peer": {peer.key: speed.ttft_ms for peer, speed in speeds.items()},
             "acceptance_rate": self.speculation.acceptance_rate,
             "mean_emitted_len": self.speculation.mean_emitted_len,
+            "draft_rounds": self.speculation.num_drafts,
+            "plain_rounds": self.speculation.num_plain_rounds,
             "predicted_speedup": prediction.speedup if prediction else None,
             "predicted_round_ms": prediction.round_ms if prediction else None,
             "measured_round_ms": prediction.measured_round_ms if prediction else None,

@@ -79,6 +79,12 @@ def test_nothing_is_predicted_without_drafts_or_costs() -> None:
     assert make_report([], costs=None).to_json()["predicted_speedup"] is None
 
 
+def test_a_pipeline_without_drafts_is_told() -> None:
+    lines = "\n".join(summary_lines(make_report([sample(Peer.PIPELINE, 50)])))
+    assert "made no drafts" in lines
+    assert make_report([pipeline_sample()]).to_json()["draft_rounds"] == 2
+
+
 def test_differences_are_counted_by_what_they_are() -> None:
     tie = Difference(Outcome.NEAR_TIE, 3, 1, 2, 1e-6)
     mismatch = Difference(Outcome.MISMATCH, 3, 1, 2, 1.0)
