@@ -6,6 +6,7 @@ compares names itself. All faults are reported together, and the process ends be
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -147,3 +148,15 @@ def _describe(fault: Any) -> str:
         # A contradiction between options; it names them itself.
         return str(fault["ctx"]["error"])
     return f"{name}: {fault['msg']} (got {fault['input']!r})"
+
+
+def make_private_dir(path: Path, name: str) -> None:
+    """Make a directory that only this user can enter; sockets and locks of a cell lie in it.
+
+    Raises:
+        SettingsError: it exists and others may enter it; `name` is the option that names it.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise SettingsError(f"{name}: {path} must be this user's own, with mode 700 (chmod 700)")

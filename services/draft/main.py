@@ -17,7 +17,7 @@ from shared.model.segment import hold_lock
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
 from shared.rpc.server import ServiceServer
-from shared.settings import SettingsError, load_settings
+from shared.settings import SettingsError, load_settings, make_private_dir
 from shared.telemetry.logs import configure_logs
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,20 @@ SERVICE_NAME = "shortstack.v1.DraftService"
 # Two threads of one process swap the interpreter lock many times per round; the default of 5 ms
 # would make each wait for the other's slice.
 SWITCH_INTERVAL_S = 0.0002
+
+
+def check_privacy(settings: DraftServiceSettings) -> None:
+    """Refuse to be reached by strangers: who attaches makes this process map and write memory.
+
+    Raises:
+        SettingsError: names the option to mend.
+    """
+    make_private_dir(settings.draft.runtime_dir, "SHORTSTACK_DRAFT__RUNTIME_DIR")
+    if not settings.draft.listen.startswith("unix:"):
+        raise SettingsError(
+            f"SHORTSTACK_DRAFT__LISTEN: {settings.draft.listen} can be reached by other users; "
+            "use unix:/path in a directory of mode 700"
+        )
 
 
 def load_draft_stack(settings: DraftServiceSettings) -> LayerStack:
@@ -39,7 +53,6 @@ async def serve(settings: DraftServiceSettings, stack: LayerStack) -> None:
     """Serve until a signal or a fatal error."""
     shutdown = ShutdownSignal()
     worker_id = new_worker_id("draft")
-    settings.draft.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     liveness = settings.draft.runtime_dir / f"{worker_id}.lock"
     lock_fd = hold_lock(liveness)
     engine = DraftEngine(stack, settings.model.num_threads, shutdown.fail)
@@ -68,6 +81,7 @@ def main() -> None:
         configure_logs("draft", settings.log.level)
         log.info("settings", extra={"settings": settings.model_dump(mode="json")})
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        check_privacy(settings)
         stack = load_draft_stack(settings)
     except SettingsError as error:
         refuse_to_start("draft worker", str(error))

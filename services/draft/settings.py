@@ -10,7 +10,7 @@ from shared.settings import Group, LogSettings, ModelSettings, ServiceSettings
 class DraftSettings(Group):
     """SHORTSTACK_DRAFT__*"""
 
-    listen: str = Field(description="`unix:/path` in a 0700 directory (or `host:port`)")
+    listen: str = Field(description="`unix:/path` in a directory of mode 700")
     runtime_dir: Path = Field(description="0700 directory for the liveness lock")
     exit_layer: int = Field(0, ge=0, description="layers to load at start; 0: a quarter of them")
     has_reflection: bool = Field(True, description="serve gRPC reflection")

@@ -17,7 +17,7 @@ from shared.model.layer_stack import Heads, LayerStack
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
 from shared.rpc.server import ServiceServer
-from shared.settings import SettingsError, load_settings
+from shared.settings import SettingsError, load_settings, make_private_dir
 from shared.telemetry.logs import configure_logs
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def main() -> None:
         configure_logs("verify", settings.log.level)
         log.info("settings", extra={"settings": settings.model_dump(mode="json")})
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        settings.verify.runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_dir(settings.verify.runtime_dir, "SHORTSTACK_VERIFY__RUNTIME_DIR")
         config = read_config(settings.model.path, settings.model.dtype)
         heads = Heads.BOTH if settings.verify.cell_kind == "fused" else Heads.TARGET
         stack = LayerStack(config, settings.model.device, None, ProgressLog(), heads)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from services.draft.main import check_privacy
+from services.draft.settings import DraftServiceSettings
 from services.gateway.settings import GatewayServiceSettings
-from shared.settings import GROUPS, SettingsError, load_settings
+from shared.settings import GROUPS, SettingsError, load_settings, make_private_dir
 
 GOOD = {
     "SHORTSTACK_MODEL__PATH": "/models/small",
@@ -92,3 +94,22 @@ def test_without_cells_nor_registry_the_gateway_does_not_start() -> None:
     found = faults_of({"SHORTSTACK_MODEL__PATH": "/models/small"})
     assert len(found) == 1
     assert "SHORTSTACK_GATEWAY__CELLS" in found[0]
+
+
+def test_a_runtime_directory_that_others_may_enter_is_refused(tmp_path: Path) -> None:
+    make_private_dir(tmp_path / "fresh", "X")
+    assert (tmp_path / "fresh").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "open").mkdir(mode=0o755)
+    with pytest.raises(SettingsError, match=r"X: .*chmod 700"):
+        make_private_dir(tmp_path / "open", "X")
+
+
+def test_a_draft_worker_refuses_to_listen_where_strangers_can_call(tmp_path: Path) -> None:
+    environ = {
+        "SHORTSTACK_MODEL__PATH": str(tmp_path),
+        "SHORTSTACK_DRAFT__RUNTIME_DIR": str(tmp_path / "cell"),
+        "SHORTSTACK_DRAFT__LISTEN": "127.0.0.1:0",
+    }
+    settings = load_settings(DraftServiceSettings, environ)
+    with pytest.raises(SettingsError, match="SHORTSTACK_DRAFT__LISTEN"):
+        check_privacy(settings)
