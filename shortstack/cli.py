@@ -40,7 +40,7 @@ COMMANDS = (
 )
 BENCHES = (
     Entry("decode", "shortstack.bench.decode:command", "Measure decoding of a checkpoint."),
-    Entry("synth", "shortstack.bench.synth:command", "Measure on synthetic models."),
+    Entry("synth", "shortstack.bench.synth:command", "Write a synthetic model."),
 )
 
 

@@ -6,6 +6,7 @@ The headline is decode speed as a client sees it: from the first tokens to the l
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from shared.speculation.cost_model import CostTable, round_ns, speedup_from_emitted
@@ -154,12 +155,17 @@ def predict(costs: CostTable, report: DecodeReport) -> Prediction | None:
     if not did.num_drafts or exit_layer not in costs.exits:
         return None
     draft_len = did.num_draft_tokens / did.num_drafts
-    decode_ns = sum(sample.decode_ns for sample in of_peer(report.samples, Peer.PIPELINE))
     return Prediction(
         speedup=speedup_from_emitted(costs, exit_layer, did.mean_emitted_len, draft_len),
         round_ms=round_ns(costs, exit_layer, draft_len) / 1e6,
-        measured_round_ms=decode_ns / did.num_drafts / 1e6,
+        measured_round_ms=median_round_ms(of_peer(report.samples, Peer.PIPELINE)),
     )
+
+
+def median_round_ms(samples: Sequence[Sample]) -> float:
+    """Return decode time per round with a draft; the median, as a stall must not count for all."""
+    rounds = [(sample.decode_ns, sample.speculation) for sample in samples]
+    return median(ns / did.num_drafts / 1e6 for ns, did in rounds if did and did.num_drafts)
 
 
 def rounded_values(value: Any) -> Any:

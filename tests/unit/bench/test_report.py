@@ -1,6 +1,7 @@
 """The report: its JSON keys, what it predicts, what it says of tokens that differ."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,13 @@ def test_the_prediction_uses_the_drafts_that_were_made() -> None:
     assert prediction.speedup == pytest.approx(4 * 10 / 24)
     assert prediction.measured_round_ms == pytest.approx(25)
     assert prediction.overhead_ms == pytest.approx(1)
+
+
+def test_a_stall_in_one_sample_does_not_move_the_measured_round() -> None:
+    stalled = replace(pipeline_sample(), decode_ns=9000 * MS)
+    prediction = make_report([pipeline_sample(), stalled, pipeline_sample()]).prediction()
+    assert prediction is not None
+    assert prediction.measured_round_ms == pytest.approx(25)
 
 
 def test_nothing_is_predicted_without_drafts_or_costs() -> None:
