@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from training.errors import TrainingError, run_command
 from training.recipe import Recipe
@@ -16,6 +17,7 @@ from training.train import (
     parse_arguments,
     save_checkpoint,
     settings_of,
+    start_from,
     train,
     train_step,
 )
@@ -52,6 +54,24 @@ def test_a_resumed_run_has_the_losses_of_an_unbroken_one(
     resumed = load_checkpoint(tmp_path / "checkpoint.pt", tiny.settings)
     assert (resumed.step, resumed.num_tokens) == (5, 5 * 128)
     assert losses_of(resumed, tiny, 7) == unbroken[5:]
+
+
+def test_a_continual_run_starts_from_the_weights_of_an_earlier_one(
+    tiny: SimpleNamespace, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    earlier = new_run(tiny.settings)
+    losses_of(earlier, tiny, 3)
+    save_checkpoint(earlier, tiny.settings, path)
+    run = start_from(path, replace(tiny.settings, recipe=Recipe(4, p_max=0.2)))
+    assert (run.step, run.num_tokens) == (0, earlier.num_tokens)
+    weights, expected = run.model.state_dict(), earlier.model.state_dict()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    with pytest.raises(TrainingError, match="does not exist"):
+        start_from(tmp_path / "none.pt", tiny.settings)
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="is damaged"):
+        start_from(path, tiny.settings)
 
 
 def test_micro_batches_of_one_step_share_its_exits_and_count_as_one_step(
