@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from services.draft.attachment import Attachment
 from services.draft.engine import DraftEngine, DraftJob
+from services.verify.cell import layout_to_proto
 from services.verify.drafter import Drafter, DrafterReady, DraftsArrived, Inbox, NoDrafter
 from services.verify.engine import VerifyEngine
 from services.verify.events import Cancel, Submit
@@ -365,17 +366,7 @@ def attach_request(pool: KVPool, stack: LayerStack) -> pb.AttachRequest:
         worker_id="verify-0",
         boot_id=BOOT_ID,
         model=identity_to_proto(stack.config.identity("tiny")),
-        layout=pb.PoolLayout(
-            num_pages=layout.num_pages,
-            page_size=layout.page_size,
-            num_kv_layers=layout.num_kv_layers,
-            num_kv_heads=layout.num_kv_heads,
-            head_size=layout.head_size,
-            hidden_size=layout.hidden_size,
-            num_exit_slots=layout.num_exit_slots,
-            max_rows=layout.max_rows,
-            dtype=layout.dtype_name,
-        ),
+        layout=layout_to_proto(layout),
         segment=pb.SegmentHandle(shm_path=str(pool.segment.path), size_bytes=layout.size_bytes),
     )
 

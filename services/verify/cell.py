@@ -120,17 +120,7 @@ class Cell:
             worker_id=self.worker_id,
             boot_id=self.boot_id,
             model=identity_to_proto(self.rules.identity),
-            layout=pb.PoolLayout(
-                num_pages=layout.num_pages,
-                page_size=layout.page_size,
-                num_kv_layers=layout.num_kv_layers,
-                num_kv_heads=layout.num_kv_heads,
-                head_size=layout.head_size,
-                hidden_size=layout.hidden_size,
-                num_exit_slots=layout.num_exit_slots,
-                max_rows=layout.max_rows,
-                dtype=layout.dtype_name,
-            ),
+            layout=layout_to_proto(layout),
             segment=_segment_handle(self._segment, layout.size_bytes),
         )
 
@@ -234,6 +224,21 @@ def _make_segment(
     for path in remove_orphans():
         log.warning("removed an orphaned segment", extra={"path": str(path)})
     return ShmSegment(layout.size_bytes)
+
+
+def layout_to_proto(layout: PoolLayout) -> pb.PoolLayout:
+    """Write a layout for the draft worker."""
+    return pb.PoolLayout(
+        num_pages=layout.num_pages,
+        page_size=layout.page_size,
+        num_kv_layers=layout.num_kv_layers,
+        num_kv_heads=layout.num_kv_heads,
+        head_size=layout.head_size,
+        hidden_size=layout.hidden_size,
+        num_exit_slots=layout.num_exit_slots,
+        max_rows=layout.max_rows,
+        dtype=layout.dtype_name,
+    )
 
 
 def _segment_handle(segment: Segment, size_bytes: int) -> pb.SegmentHandle:
