@@ -121,12 +121,16 @@ def shortstack(*words: object) -> None:
 
 def write_result(name: str, result: Result) -> Path:
     """Write a result under the name of its machine."""
-    machine = result["machine"]
-    slug = re.sub(r"[^a-z0-9.]+", "-", f"{machine['cpu_model']}-{machine['num_cores']}c".lower())
     RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"decode-{name}-{slug.strip('-')}.json"
+    file = RESULTS / f"decode-{name}-{machine_slug(result['machine'])}.json"
     file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return file
+
+
+def machine_slug(machine: Result) -> str:
+    """Return a machine's name as files have it."""
+    text = f"{machine['cpu_model']}-{machine['num_cores']}c".lower()
+    return re.sub(r"[^a-z0-9.]+", "-", text).strip("-")
 
 
 COLUMNS = {

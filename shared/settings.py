@@ -42,6 +42,18 @@ class ModelSettings(Group):
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="weights and KV")
     device: str = Field("cpu", description="`cpu` or a CUDA device such as `cuda:0`")
     num_threads: int = Field(0, ge=0, description="compute threads of a worker; 0: all cores")
+    draft_vocab: str = Field(
+        "auto",
+        min_length=1,
+        description="tokens that drafts are scored by: `auto` (draft_vocab.json in the model "
+        "directory, if there), `off` (all), or a path",
+    )
+    exit_adapters: str = Field(
+        "auto",
+        min_length=1,
+        description="what drafts read exits through: `auto` (exit_adapters in the model "
+        "directory, if there), `off` (the raw exits), or a path",
+    )
 
     @property
     def served_name(self) -> str:

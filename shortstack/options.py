@@ -24,6 +24,14 @@ Cell = Annotated[CellKind, typer.Option(help="Two workers, one process, or no sp
 DType = Annotated[str | None, typer.Option(help="float32 or bfloat16.")]
 Device = Annotated[str | None, typer.Option(help="cpu or a CUDA device such as cuda:0.")]
 NumThreads = Annotated[int | None, typer.Option(min=0, help="Compute threads per worker; 0: all.")]
+DraftVocab = Annotated[
+    str | None,
+    typer.Option(help="Tokens that drafts are scored by: auto, off, or a file.", metavar="VOCAB"),
+]
+ExitAdapters = Annotated[
+    str | None,
+    typer.Option(help="What drafts read exits through: auto, off, or a file.", metavar="ADAPTERS"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 # How tokens are chosen.

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from shared.speculation.draft_vocab import AUTO
+from shared.speculation.vocabulary import OFF
 from shortstack.children import ChildPlan
 
 PREFIX = "SHORTSTACK_"
@@ -62,6 +64,8 @@ class StackConfig:
     dtype: str | None = None
     device: str | None = None
     num_threads: int | None = None
+    draft_vocab: str | None = None
+    exit_adapters: str | None = None
     log_level: str | None = None
     defaults: CellDefaults = field(default_factory=CellDefaults)
     spin_count: int = SPIN_COUNT
@@ -91,10 +95,18 @@ def base_environment(config: StackConfig, inherited: Mapping[str, str]) -> dict[
         "MODEL__DTYPE": config.dtype,
         "MODEL__DEVICE": config.device,
         "MODEL__NUM_THREADS": config.num_threads,
+        "MODEL__DRAFT_VOCAB": _absolute_unless_word(config.draft_vocab),
+        "MODEL__EXIT_ADAPTERS": _absolute_unless_word(config.exit_adapters),
         "LOG__LEVEL": config.log_level,
     }
     # So that a traceback at start reaches the log before the process is gone.
     return own | {"PYTHONUNBUFFERED": "1"} | dict(config.environ) | _variables(options)
+
+
+def _absolute_unless_word(wish: str | None) -> str | None:
+    """Make a path hold in any folder; `auto` and `off` are none."""
+    is_word = wish in (None, AUTO, OFF)
+    return wish if is_word else str(Path(str(wish)).resolve())
 
 
 def _variables(options: Mapping[str, object]) -> dict[str, str]:

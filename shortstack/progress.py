@@ -1,4 +1,4 @@
-"""Shows how a stack comes up: a bar for every child that reports progress, or plain lines."""
+"""Shows how long work goes on: a bar per stage, on a terminal; silent elsewhere."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 
-class StartProgress:
-    """A live display on a terminal; silent elsewhere. Give `observe` to the stack."""
+class Bars:
+    """A live display of bars; a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -25,7 +25,6 @@ class StartProgress:
 
     def __enter__(self) -> Self:
         self._progress.start()
-        self._tasks["stack"] = self._progress.add_task("starting the stack", total=None)
         return self
 
     def __exit__(
@@ -41,13 +40,27 @@ class StartProgress:
         task = self._progress.add_task(label, total=total)
         return lambda: self._progress.advance(task)
 
-    def observe(self, name: str, event: dict[str, Any]) -> None:
-        """Take one log event of a child."""
-        if event.get("event") != "progress":
-            return
-        label = f"{name}: {event.get('stage', '')}"
+    def show(self, label: str, done: int | None, total: int | None) -> None:
+        """Set the bar of a label, which is added when it is first met."""
         if label not in self._tasks:
             self._tasks[label] = self._progress.add_task(label)
-        self._progress.update(
-            self._tasks[label], completed=event.get("done"), total=event.get("total")
-        )
+        self._progress.update(self._tasks[label], completed=done, total=total)
+
+    def tell(self, line: str) -> None:
+        """Print a line above the bars, on a terminal or not."""
+        self._progress.console.print(line, soft_wrap=True)
+
+
+class StartProgress(Bars):
+    """How a stack comes up: a bar for every child that reports. Give `observe` to the stack."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._progress.add_task("starting the stack", total=None)
+        return self
+
+    def observe(self, name: str, event: dict[str, Any]) -> None:
+        """Take one log event of a child."""
+        if event.get("event") == "progress":
+            label = f"{name}: {event.get('stage', '')}"
+            self.show(label, event.get("done"), event.get("total"))

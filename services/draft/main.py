@@ -46,7 +46,15 @@ def load_draft_stack(settings: DraftServiceSettings) -> LayerStack:
     """Load the layers that drafting needs at first."""
     config = read_config(settings.model.path, settings.model.dtype)
     num_layers = settings.draft.exit_layer or max(1, config.num_layers // 4)
-    return LayerStack(config, settings.model.device, num_layers, ProgressLog(), Heads.DRAFT)
+    return LayerStack(
+        config,
+        settings.model.device,
+        num_layers,
+        ProgressLog(),
+        Heads.DRAFT,
+        config.find_draft_vocab(settings.model.draft_vocab),
+        config.find_exit_adapters(settings.model.exit_adapters),
+    )
 
 
 async def serve(settings: DraftServiceSettings, stack: LayerStack) -> None:

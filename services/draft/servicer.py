@@ -14,7 +14,13 @@ from shared.ids import WorkerId
 from shared.model.layer_stack import LayerStack
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
-from shared.rpc.convert import draft_to_proto, identity_to_proto, task_from_proto
+from shared.rpc.convert import (
+    draft_to_proto,
+    draft_vocab_to_proto,
+    exit_adapters_to_proto,
+    identity_to_proto,
+    task_from_proto,
+)
 from shared.speculation.methods.registry import METHODS
 from shared.speculation.vocabulary import Draft
 
@@ -47,6 +53,8 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
             worker_id=self._worker_id,
             liveness_path=self._liveness_path,
             check_word=self._attachment.check_word,
+            draft_vocab=draft_vocab_to_proto(self._stack.draft_vocab),
+            exit_adapters=exit_adapters_to_proto(self._stack.exit_adapters),
         )
 
     async def Round(
@@ -123,4 +131,6 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
             settings_json=self._settings.to_json(),
             build=version("shortstack-serve"),
             num_loaded_layers=self._stack.num_loaded,
+            draft_vocab=draft_vocab_to_proto(self._stack.draft_vocab),
+            exit_adapters=exit_adapters_to_proto(self._stack.exit_adapters),
         )

@@ -29,7 +29,7 @@ from shared.model.layer_stack import LayerStack
 from shared.model.page_table import num_pages_for
 from shared.model.segment import LocalSegment, Segment, ShmSegment, remove_orphans
 from shared.rpc import shortstack_pb2 as pb
-from shared.rpc.convert import identity_to_proto
+from shared.rpc.convert import draft_vocab_to_proto, exit_adapters_to_proto, identity_to_proto
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import LAYERSKIP, OFF, PLAIN_DECISION, Decision
 
@@ -88,6 +88,20 @@ class Cell:
         if isinstance(self._segment, ShmSegment):
             return "shm"
         return "cuda_ipc" if isinstance(self._segment, CudaSegment) else "local"
+
+    @property
+    def draft_vocab(self) -> pb.DraftVocabInfo | None:
+        """What drafts are scored by, as whoever drafts now has told; None: all ids."""
+        if self._remote is not None:
+            return self._remote.draft_vocab
+        return draft_vocab_to_proto(self.stack.draft_vocab)
+
+    @property
+    def exit_adapters(self) -> pb.ExitAdaptersInfo | None:
+        """What drafts read exits through, as whoever drafts now has told; None: the raw exits."""
+        if self._remote is not None:
+            return self._remote.exit_adapters
+        return exit_adapters_to_proto(self.stack.exit_adapters)
 
     def start(self, on_speculation: Callable[[bool], Awaitable[None]]) -> None:
         """Start the engine and whoever drafts; `on_speculation` hears of draft workers."""

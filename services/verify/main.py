@@ -90,6 +90,17 @@ class VerifyWorker:
             engine.post(MoveAll("the worker is shutting down"))
 
 
+def load_verify_stack(settings: VerifyServiceSettings) -> LayerStack:
+    """Load all layers; a draft head, and what belongs to it, is a fused cell's alone."""
+    config = read_config(settings.model.path, settings.model.dtype)
+    device = settings.model.device
+    if settings.verify.cell_kind != "fused":
+        return LayerStack(config, device, None, ProgressLog(), Heads.TARGET)
+    draft_vocab = config.find_draft_vocab(settings.model.draft_vocab)
+    exit_adapters = config.find_exit_adapters(settings.model.exit_adapters)
+    return LayerStack(config, device, None, ProgressLog(), Heads.BOTH, draft_vocab, exit_adapters)
+
+
 def main() -> None:
     """Read settings, load the model, serve."""
     try:
@@ -98,9 +109,7 @@ def main() -> None:
         log.info("settings", extra={"settings": settings.model_dump(mode="json")})
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         make_private_dir(settings.verify.runtime_dir, "SHORTSTACK_VERIFY__RUNTIME_DIR")
-        config = read_config(settings.model.path, settings.model.dtype)
-        heads = Heads.BOTH if settings.verify.cell_kind == "fused" else Heads.TARGET
-        stack = LayerStack(config, settings.model.device, None, ProgressLog(), heads)
+        stack = load_verify_stack(settings)
     except SettingsError as error:
         refuse_to_start("verify worker", str(error))
     except ShortstackError as error:

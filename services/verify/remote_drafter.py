@@ -40,6 +40,10 @@ class RemoteDrafter:
         self._inbox = inbox
         self._on_ready = on_ready
         self._task: asyncio.Task[None] | None = None
+        # Of the draft worker that is attached now; None: its drafts are scored by all ids, and read
+        # the raw exits.
+        self.draft_vocab: pb.DraftVocabInfo | None = None
+        self.exit_adapters: pb.ExitAdaptersInfo | None = None
 
     def start(self) -> None:
         """Attach, and attach again whenever the stream ends."""
@@ -88,6 +92,9 @@ class RemoteDrafter:
         call = stub.Round(stream.requests())
         log.info("draft worker attached", extra={"worker_id": attached.worker_id})
         self._inbox(DrafterReady(attached.worker_id, Path(attached.liveness_path), stream))
+        self.draft_vocab = attached.draft_vocab if attached.HasField("draft_vocab") else None
+        has_adapters = attached.HasField("exit_adapters")
+        self.exit_adapters = attached.exit_adapters if has_adapters else None
         await self._on_ready(True)
         reason = "the draft worker closed the stream"
         try:
@@ -100,6 +107,7 @@ class RemoteDrafter:
         finally:
             call.cancel()
             stream.close()
+            self.draft_vocab = self.exit_adapters = None
             self._inbox(DrafterLost(reason))
             await self._on_ready(False)
         return reason

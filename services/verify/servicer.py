@@ -76,6 +76,8 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
             is_draining=cell.engine.is_draining,
             speculation=summary_to_proto(cell.engine.summary),
             counters=cell.counters(),
+            draft_vocab=cell.draft_vocab,
+            exit_adapters=cell.exit_adapters,
         )
 
     async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:

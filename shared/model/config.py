@@ -14,6 +14,10 @@ from typing import Any
 import torch
 
 from shared.errors import BadModel
+from shared.model.exit_adapter_file import find_exit_adapters
+from shared.model.exit_adapters import ExitAdapters
+from shared.model.weights import sample_bytes
+from shared.speculation.draft_vocab import DraftVocab, find_draft_vocab
 from shared.speculation.vocabulary import ModelIdentity
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -69,29 +73,25 @@ class ModelConfig:
             eos_token_ids=self.eos_token_ids,
         )
 
+    def find_draft_vocab(self, wish: str) -> DraftVocab | None:
+        """Return the draft vocabulary that the setting asks for; BadModel if it is not sound."""
+        return find_draft_vocab(wish, self.path, self.vocab_size, self.eos_token_ids)
+
+    def find_exit_adapters(self, wish: str) -> ExitAdapters | None:
+        """Return the exit adapters that the setting asks for; BadModel if they are not sound."""
+        return find_exit_adapters(wish, self.path, self.hidden_size, self.num_layers)
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of weights, dtype and layer count: workers of a cell must agree on it.
 
-        Of each weight file the size, the header (names, shapes, offsets) and samples of the data
-        are hashed: reading gigabytes twice at every start would cost more than it guards against.
+        Weight files are hashed by samples, see `sample_bytes`.
         """
         digest = hashlib.sha256(f"{self.dtype_name} {self.num_layers}".encode())
         digest.update((self.path / "config.json").read_bytes())
         for file in sorted(self.path.glob("*.safetensors")):
-            digest.update(_sample_bytes(file))
+            digest.update(sample_bytes(file))
         return digest.hexdigest()[:32]
-
-
-def _sample_bytes(file: Path, num_samples: int = 64, sample_bytes: int = 4096) -> bytes:
-    size = file.stat().st_size
-    parts = [str(size).encode()]
-    with file.open("rb") as stream:
-        parts.append(stream.read(65536))
-        for index in range(num_samples):
-            stream.seek(size * index // num_samples)
-            parts.append(stream.read(sample_bytes))
-    return b"".join(parts)
 
 
 def read_config(path: Path, dtype: str = "float32") -> ModelConfig:

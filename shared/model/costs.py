@@ -14,12 +14,13 @@ import torch
 
 from shared.ids import TokenId
 from shared.model.kv_pool import KVPool
-from shared.model.layer_stack import LayerStack
+from shared.model.layer_stack import LayerStack, Progress, no_progress
 from shared.model.page_table import PageTable
 from shared.model.plain import PAGE_SIZE, pool_layout
 from shared.model.rows import RowBatch, SessionRows, pack_rows
 from shared.model.sampling import RowChoice, choose
 from shared.model.segment import LocalSegment
+from shared.speculation.cost_model import CostTable
 from shared.speculation.vocabulary import Extent, SamplingParams
 
 Head = Callable[[torch.Tensor], torch.Tensor]
@@ -31,7 +32,9 @@ class MeasuredCosts:
     """Times in ns.
 
     plain_ns: layers [0, L), head and choice, one row.
-    draft_step_ns: by exit layer E: layers [0, E), head and choice, one row.
+    draft_step_ns: by exit layer E: layers [0, E), the exit's adapter and the head that drafts are
+        made by (int8, or that of a draft vocabulary), where the stack has them, and choice, one
+        row.
     closing_step_ns: by exit layer E: layers [0, E) alone, one row.
     verify_ns: by (E, rows): layers [E, L), head and choice of all rows.
     """
@@ -40,6 +43,16 @@ class MeasuredCosts:
     draft_step_ns: dict[int, float]
     closing_step_ns: dict[int, float]
     verify_ns: dict[tuple[int, int], float]
+
+    def to_table(self, hand_over_ns: float = 0.0) -> CostTable:
+        """Return what the cost model takes, with the time per round that is not computing."""
+        return CostTable(
+            draft_step_ns=self.draft_step_ns,
+            closing_step_ns=self.closing_step_ns,
+            verify_ns=self.verify_ns,
+            plain_step_ns=self.plain_ns,
+            hand_over_ns=hand_over_ns,
+        )
 
 
 class _Bench:
@@ -60,7 +73,12 @@ class _Bench:
         if head is not None:
             greedy = SamplingParams()
             wishes = [RowChoice(greedy, self._context_len + i + 1) for i in range(num_rows)]
-            choose(head(x_RD), wishes, with_confidences=head == self._stack.draft_head)
+            is_draft = head == self._stack.draft_head
+            subset = self._stack.draft_subset if is_draft else None
+            if is_draft:
+                x_RD = self._stack.adapt(x_RD, [end] * num_rows)
+            choose(head(x_RD), wishes, subset=subset, with_confidences=is_draft)
+        self._stack.synchronize()
 
     def _rows(self, num_rows: int) -> RowBatch:
         ids = [TokenId(1 + i % (self._stack.config.vocab_size - 1)) for i in range(num_rows)]
@@ -74,15 +92,17 @@ def measure_costs(
     max_draft_len: int,
     context_len: int = 256,
     num_runs: int = 15,
+    progress: Progress = no_progress,
 ) -> MeasuredCosts:
     """Measure one session's steps; the stack must be loaded to its last layer.
 
     Args:
-        stack: the whole model.
+        stack: the whole model, with heads, draft vocabulary and exit adapters of its workers.
         exit_layers: exits E, each in [1, L-1].
         max_draft_len: verification is measured for 1 to max_draft_len + 1 rows.
         context_len: positions before the rows; with the rows within the model's context.
         num_runs: timed runs of each part, interleaved.
+        progress: told after every run of all parts.
     """
     config = stack.config
     context_len = min(context_len, config.max_context_len - max_draft_len - 2)
@@ -98,7 +118,7 @@ def measure_costs(
             verify = partial(bench.run, exit_layer, last, num_rows, stack.head)
             parts["verify", exit_layer, num_rows] = verify
     with torch.inference_mode():
-        times_ns = _time_interleaved(parts, num_runs)
+        times_ns = _time_interleaved(parts, num_runs, progress)
     return MeasuredCosts(
         plain_ns=times_ns["plain"],
         draft_step_ns={e: times_ns["draft", e] for e in exit_layers},
@@ -112,7 +132,7 @@ def measure_costs(
 
 
 def _time_interleaved(
-    parts: dict[Hashable, Callable[[], None]], num_runs: int
+    parts: dict[Hashable, Callable[[], None]], num_runs: int, progress: Progress
 ) -> dict[Hashable, float]:
     samples: dict[Hashable, list[int]] = {name: [] for name in parts}
     for run_index in range(NUM_WARM_UPS + num_runs):
@@ -121,4 +141,5 @@ def _time_interleaved(
             part()
             if run_index >= NUM_WARM_UPS:
                 samples[name].append(time.perf_counter_ns() - started_ns)
+        progress("measuring", run_index + 1, NUM_WARM_UPS + num_runs)
     return {name: float(median(values)) for name, values in samples.items()}

@@ -57,7 +57,10 @@ class StackDraftRunner:
             RowChoice(head.params, head.position, head.prompt_len, head.history)
             for _, head in wishes
         ]
-        choices = choose(stack.draft_head(exits_RD), row_choices, with_confidences=True)
+        # What was stored is the raw exit: verification goes on from that.
+        adapted_RD = stack.adapt(exits_RD, [rows[index].exit_layer for index, _ in wishes])
+        logits_RU = stack.draft_head(adapted_RD)
+        choices = choose(logits_RU, row_choices, subset=stack.draft_subset, with_confidences=True)
         return choices.tokens, choices.confidences
 
     def _run_to_exits(self, rows: Sequence[DraftRow], batch: RowBatch) -> torch.Tensor:

@@ -10,7 +10,7 @@ draft worker holds only the shallow ones.
 
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -19,37 +19,20 @@ import torch.nn.functional as F
 
 from shared.model.attention import attend
 from shared.model.config import ModelConfig, read_config
+from shared.model.exit_adapters import ExitAdapters
 from shared.model.linear import Linear, make_draft_head, make_linear
+from shared.model.rms_norm import RmsNorm
 from shared.model.rope import interleave_halves, rope_table, rotate
 from shared.model.rows import RowBatch
+from shared.model.token_subset import subset_of
 from shared.model.weights import Weights
+from shared.speculation.draft_vocab import AUTO, DraftVocab
 
 Progress = Callable[[str, int, int], None]
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
     """Report progress to nobody."""
-
-
-class RmsNorm:
-    """x / sqrt(mean(x^2) + eps) * weight, in float32.
-
-    With r = hypot(|x|, sqrt(eps * D)) this is x / r * (weight * sqrt(D)): four operations in place
-    of seven, 12 against 24 us a call on the CPU measured, twice per layer.
-    """
-
-    def __init__(self, weight_D: torch.Tensor, eps: float) -> None:
-        size = weight_D.shape[-1]
-        self._scaled_D = weight_D.float() * size**0.5
-        self._floor = torch.tensor((eps * size) ** 0.5, device=weight_D.device)
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if x.dtype == torch.float32:
-            length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-            return x.div(torch.hypot(length, self._floor)).mul_(self._scaled_D)
-        wide = x.float()
-        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        return (wide.div(torch.hypot(length, self._floor)).mul_(self._scaled_D)).to(x.dtype)
 
 
 class Layer:
@@ -172,6 +155,10 @@ class Heads(Enum):
 class LayerStack:
     """Layers [0, num_loaded), embedding, final norm and heads of one checkpoint on one device.
 
+    With a draft vocabulary the draft head has the rows of its U tokens alone: `draft_subset`. It
+    may also be rougher than the full one, where that is cheaper. With exit adapters it is to be
+    shown exits as `adapt` makes them.
+
     Raises:
         BadModel: see `read_config` and `Weights`; raised while loading, never while running.
     """
@@ -183,12 +170,19 @@ class LayerStack:
         num_layers: int | None = None,
         progress: Progress = no_progress,
         heads: Heads = Heads.BOTH,
+        draft_vocab: DraftVocab | None = None,
+        exit_adapters: ExitAdapters | None = None,
     ) -> None:
         self.config = config
         self.device = torch.device(device)
         self.layers: list[Layer] = []
         self.num_row_layers = 0
         self.num_head_rows = 0
+        self.draft_vocab = None if heads is Heads.TARGET else draft_vocab
+        self.draft_subset = subset_of(self.draft_vocab, self.device)
+        self.exit_adapters: ExitAdapters | None = None
+        if exit_adapters is not None and heads is not Heads.TARGET:
+            self.exit_adapters = exit_adapters.to(self.device, config.dtype)
         self.rope_table_P1C = rope_table(config, self.device)
         shape = (config.vocab_size, config.hidden_size)
         with Weights(config.path) as weights, torch.inference_mode():
@@ -207,10 +201,11 @@ class LayerStack:
         """Load the heads wanted; drafting takes the full one where no cheaper one pays."""
         name = "model.embed_tokens.weight" if self.config.is_tied else "lm_head.weight"
         weight_VD = weights.read(name, shape, self.config.dtype).to(self.device)
-        rough = None if heads is Heads.TARGET else make_draft_head(weight_VD)
-        full = None if heads is Heads.DRAFT and rough else make_linear(weight_VD)
+        ids_U = self.draft_subset.ids_U if self.draft_subset is not None else None
+        cheaper = None if heads is Heads.TARGET else make_draft_head(weight_VD, ids_U)
+        full = None if heads is Heads.DRAFT and cheaper else make_linear(weight_VD)
         self._head = full
-        self._draft_head = rough or full
+        self._draft_head = cheaper or full
 
     def synchronize(self) -> None:
         """Wait until what was written is visible to other processes; free on a CPU."""
@@ -254,8 +249,12 @@ class LayerStack:
         self.num_head_rows += x_RD.shape[0]
         return self._head(self._final_norm(x_RD)).float()
 
+    def adapt(self, x_RD: torch.Tensor, exit_layers: Sequence[int]) -> torch.Tensor:
+        """Return exit states x_E [R, D] as the draft head is to read them, each at its own E."""
+        return x_RD if self.exit_adapters is None else self.exit_adapters.apply(x_RD, exit_layers)
+
     def draft_head(self, x_RD: torch.Tensor) -> torch.Tensor:
-        """Return float32 logits [R, V] to propose tokens by: rougher where that is cheaper."""
+        """Return float32 logits [R, U] to propose tokens by; with no `draft_subset` U is V."""
         assert self._draft_head is not None, "this process loaded no head to draft with"
         self.num_head_rows += x_RD.shape[0]
         return self._draft_head(self._final_norm(x_RD)).float()
@@ -279,10 +278,16 @@ def load_stack(
     num_layers: int | None = None,
     progress: Progress = no_progress,
     heads: Heads = Heads.BOTH,
+    draft_vocab: str = AUTO,
+    exit_adapters: str = AUTO,
 ) -> LayerStack:
     """Read a checkpoint; all faults are raised here, before any port opens.
 
     Raises:
-        BadModel: what is wrong with the directory.
+        BadModel: what is wrong with the directory, or with what is asked for to draft with.
     """
-    return LayerStack(read_config(path, dtype), device, num_layers, progress, heads)
+    config = read_config(path, dtype)
+    if heads is Heads.TARGET:
+        return LayerStack(config, device, num_layers, progress, heads)
+    vocab, adapters = config.find_draft_vocab(draft_vocab), config.find_exit_adapters(exit_adapters)
+    return LayerStack(config, device, num_layers, progress, heads, vocab, adapters)

@@ -6,15 +6,20 @@ The noise is a pure function of (seed, position, token id) by an integer hash, s
 share it, and the choice at a position depends on neither worker, batch nor method
 (drafter-invariant coupling: Daliri et al. 2024, arXiv:2408.07978). Temperature 0 adds no noise;
 ties go to the lowest id. `position` is the index, prompt included, of the token being chosen.
+
+Logits may hold the columns of a `TokenSubset` alone, as those of drafts may. Then V counts these
+columns, every rule and all noise act on the token ids behind them, and the choice is what it would
+be if every other id had the logit -inf.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from shared.ids import TokenId
+from shared.model.token_subset import TokenSubset
 from shared.speculation.vocabulary import SamplingParams
 
 MASK_32 = 0xFFFFFFFF
@@ -41,7 +46,8 @@ class Choices:
 
     Confidence under greedy is the raw softmax probability of the chosen id; under sampling
     1 / (1 + exp(-gap)) of the two best perturbed scores (the raw probability says nothing about
-    agreement under shared noise). `gaps` are the gaps between the two best scores.
+    agreement under shared noise), 0 where every token is ruled out. `gaps` are the gaps between the
+    two best scores.
     """
 
     tokens: list[TokenId] = field(default_factory=list)
@@ -53,24 +59,35 @@ def choose(
     logits_RV: torch.Tensor,
     rows: Sequence[RowChoice],
     *,
+    subset: TokenSubset | None = None,
     with_confidences: bool = False,
     with_gaps: bool = False,
 ) -> Choices:
     """Choose a token for every row of float32 logits; the logits are left as they are.
 
-    Confidences and gaps are sure to be there only where they are asked for.
+    Confidences and gaps are sure to be there only where they are asked for. With a subset the raw
+    probability of a confidence is that among its tokens.
     """
     if all(row.params.is_plain_argmax for row in rows):
-        return _choose_greedy(logits_RV, with_confidences, with_gaps)
-    choices = Choices()
+        choices = _choose_greedy(logits_RV, with_confidences, with_gaps)
+    else:
+        choices = Choices()
+        for start, end in _alike(rows):
+            _choose_alike(logits_RV[start:end], rows[start:end], subset, choices)
+    if subset is not None:
+        choices.tokens = [subset.token_ids[column] for column in choices.tokens]
+    return choices
+
+
+def _alike(rows: Sequence[RowChoice]) -> Iterator[tuple[int, int]]:
+    """Yield the half-open ranges of neighbouring rows that share their parameters."""
     start = 0
     while start < len(rows):
         end = start + 1
         while end < len(rows) and rows[end].params is rows[start].params:
             end += 1
-        _choose_alike(logits_RV[start:end], rows[start:end], choices)
+        yield start, end
         start = end
-    return choices
 
 
 def _choose_greedy(logits_RV: torch.Tensor, with_confidences: bool, with_gaps: bool) -> Choices:
@@ -88,32 +105,51 @@ def _top_gaps(scores_RV: torch.Tensor) -> list[float]:
     return gaps
 
 
-def _choose_alike(logits_RV: torch.Tensor, rows: Sequence[RowChoice], choices: Choices) -> None:
+def _choose_alike(
+    logits_RV: torch.Tensor,
+    rows: Sequence[RowChoice],
+    subset: TokenSubset | None,
+    choices: Choices,
+) -> None:
+    """Add the choices of rows that share their parameters; `tokens` gets columns."""
     params = rows[0].params
-    scores_RV = warp(logits_RV, rows)
+    scores_RV = warp(logits_RV, rows, subset)
     if not params.is_greedy:
         positions = [row.position for row in rows]
-        scores_RV = scores_RV + gumbel(
-            params.seed, positions, logits_RV.shape[-1], logits_RV.device
-        )
-    tokens_R = scores_RV.argmax(-1)
+        scores_RV = scores_RV + _noise_of(params.seed, positions, _ids_of(logits_RV, subset))
+    columns_R = scores_RV.argmax(-1)
     gaps = _top_gaps(scores_RV)
     if params.is_greedy:
-        chosen = logits_RV.softmax(-1).gather(-1, tokens_R.unsqueeze(-1))
+        chosen = logits_RV.softmax(-1).gather(-1, columns_R.unsqueeze(-1))
         confidences = chosen.squeeze(-1).tolist()
     else:
-        confidences = [1.0 / (1.0 + math.exp(-min(gap, 700.0))) for gap in gaps]
-    choices.tokens += tokens_R.tolist()
+        confidences = [_confidence(gap) for gap in gaps]
+    choices.tokens += columns_R.tolist()
     choices.confidences += confidences
     choices.gaps += gaps
 
 
-def warp(logits_RV: torch.Tensor, rows: Sequence[RowChoice]) -> torch.Tensor:
+def _confidence(gap: float) -> float:
+    """Return the sigmoid of a gap; 0 where it is no number, as all scores are -inf."""
+    return 0.0 if math.isnan(gap) else 1.0 / (1.0 + math.exp(-min(gap, 700.0)))
+
+
+def _ids_of(logits_RV: torch.Tensor, subset: TokenSubset | None) -> torch.Tensor:
+    """Return the token id of every column."""
+    if subset is not None:
+        return subset.ids_U
+    return torch.arange(logits_RV.shape[-1], device=logits_RV.device)
+
+
+def warp(
+    logits_RV: torch.Tensor, rows: Sequence[RowChoice], subset: TokenSubset | None = None
+) -> torch.Tensor:
     """Apply bias, penalties, temperature, top-k, top-p and min-p, in this order.
 
     Args:
         logits_RV: float32 rows of one session.
         rows: one entry per row; they share their parameters, not their histories.
+        subset: the ids of the columns, where those are not the whole vocabulary.
 
     Returns:
         Scores [R, V]; a token that was dropped has -inf. Left unnormalised: an argmax of scores
@@ -122,12 +158,10 @@ def warp(logits_RV: torch.Tensor, rows: Sequence[RowChoice]) -> torch.Tensor:
     params = rows[0].params
     scores_RV = logits_RV
     if params.logit_bias:
-        scores_RV = scores_RV.clone()
-        ids = torch.tensor([token for token, _ in params.logit_bias], device=scores_RV.device)
-        bias = torch.tensor([bias for _, bias in params.logit_bias], device=scores_RV.device)
-        scores_RV[:, ids] += bias
+        scores_RV = _add_bias(scores_RV, params, subset)
     if params.needs_history:
-        scores_RV = torch.stack([_penalize(s, row) for s, row in zip(scores_RV, rows, strict=True)])
+        penalized = [_penalize(s, row, subset) for s, row in zip(scores_RV, rows, strict=True)]
+        scores_RV = torch.stack(penalized)
     if params.is_greedy:
         return scores_RV
     scores_RV = scores_RV / params.temperature
@@ -141,22 +175,43 @@ def warp(logits_RV: torch.Tensor, rows: Sequence[RowChoice]) -> torch.Tensor:
     return scores_RV
 
 
-def _penalize(scores_V: torch.Tensor, row: RowChoice) -> torch.Tensor:
+def _add_bias(
+    scores_RV: torch.Tensor, params: SamplingParams, subset: TokenSubset | None
+) -> torch.Tensor:
+    columns = torch.tensor([token for token, _ in params.logit_bias], device=scores_RV.device)
+    bias = torch.tensor([bias for _, bias in params.logit_bias], device=scores_RV.device)
+    if subset is not None:
+        columns, is_inside = subset.columns_of(columns)
+        bias = bias[is_inside]
+    scores_RV = scores_RV.clone()
+    scores_RV[:, columns] += bias
+    return scores_RV
+
+
+def _penalize(scores_V: torch.Tensor, row: RowChoice, subset: TokenSubset | None) -> torch.Tensor:
     """Apply repetition (Keskar et al. 2019, arXiv:1909.05858), presence and frequency penalties."""
     params = row.params
     scores_V = scores_V.clone()
     if params.repetition_penalty != 1.0 and row.history:
-        seen = torch.tensor(sorted(set(row.history)), device=scores_V.device)
+        seen = _columns_of(sorted(set(row.history)), subset, scores_V.device)
         values = scores_V[seen]
         factor = params.repetition_penalty
         scores_V[seen] = torch.where(values > 0, values / factor, values * factor)
     generated = row.history[row.prompt_len :]
     if generated and (params.presence_penalty or params.frequency_penalty):
-        ids = torch.tensor(list(generated), device=scores_V.device)
-        counts_V = torch.bincount(ids, minlength=scores_V.shape[0]).to(scores_V.dtype)
+        columns = _columns_of(generated, subset, scores_V.device)
+        counts_V = torch.bincount(columns, minlength=scores_V.shape[0]).to(scores_V.dtype)
         scores_V -= params.frequency_penalty * counts_V
         scores_V -= params.presence_penalty * (counts_V > 0).to(scores_V.dtype)
     return scores_V
+
+
+def _columns_of(
+    tokens: Sequence[TokenId], subset: TokenSubset | None, device: torch.device
+) -> torch.Tensor:
+    """Return the columns of tokens; those without one are left out."""
+    ids = torch.tensor(list(tokens), device=device)
+    return ids if subset is None else subset.columns_of(ids)[0]
 
 
 def _keep_top_k(scores_RV: torch.Tensor, top_k: int) -> torch.Tensor:
@@ -183,10 +238,15 @@ def gumbel(
     over (token id, key) give 32 uniform bits, in integer arithmetic that is bit-equal everywhere.
     The two logarithms run in float64 and are rounded to float32, so that devices agree.
     """
+    return _noise_of(seed, positions, torch.arange(vocab_size, device=device))
+
+
+def _noise_of(seed: int, positions: Sequence[int], ids_V: torch.Tensor) -> torch.Tensor:
+    """Return the noise of these token ids, [len(positions), V]."""
+    device = ids_V.device
     keys = [_mix_key(seed, position) for position in positions]
     low = torch.tensor([[key & MASK_32] for key in keys], device=device)
     high = torch.tensor([[key >> 32] for key in keys], device=device)
-    ids_V = torch.arange(vocab_size, device=device)
     bits = _mix32(_mix32(ids_V ^ low) ^ high)
     uniform = (bits.double() + 0.5) * 2.0**-32
     return uniform.log_().neg_().log_().neg_().float()

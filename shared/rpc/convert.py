@@ -1,10 +1,12 @@
 """Messages <-> values of the vocabulary. What a peer sent is checked here, before it is used."""
 
 import math
+from typing import Protocol
 
 from shared.errors import InvalidRequest
 from shared.ids import SessionId, TokenId
 from shared.rpc import shortstack_pb2 as pb
+from shared.speculation.draft_vocab import DraftVocab
 from shared.speculation.vocabulary import (
     Decision,
     Draft,
@@ -212,3 +214,31 @@ def identity_to_proto(identity: ModelIdentity) -> pb.ModelInfo:
         max_context_len=identity.max_context_len,
         eos_token_ids=identity.eos_token_ids,
     )
+
+
+def draft_vocab_to_proto(vocab: DraftVocab | None) -> pb.DraftVocabInfo | None:
+    """Write what others may know of a draft vocabulary; None leaves the field unset."""
+    if vocab is None:
+        return None
+    return pb.DraftVocabInfo(num_tokens=len(vocab.token_ids), coverage=vocab.coverage)
+
+
+class AdapterSizes(Protocol):
+    """What is told of exit adapters; they themselves are tensors, which the gateway has none of."""
+
+    @property
+    def rank(self) -> int:
+        """Rank of each."""
+        ...
+
+    @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """Exits that have one, ascending."""
+        ...
+
+
+def exit_adapters_to_proto(adapters: AdapterSizes | None) -> pb.ExitAdaptersInfo | None:
+    """Write what others may know of exit adapters; None leaves the field unset."""
+    if adapters is None:
+        return None
+    return pb.ExitAdaptersInfo(rank=adapters.rank, exit_layers=adapters.exit_layers)

@@ -2,6 +2,9 @@
 
 vocabulary   values that every service may hold (no torch)
 acceptance   which drafts of a round survive
+draft_vocab  the token ids that drafts may be scored by, and their file
 cost_model   what a round costs and when it pays
+cost_fit     takes the noise out of measured times
+tape         what exits said along a text, and rounds replayed over it
 methods/     one file per way of drafting
 """

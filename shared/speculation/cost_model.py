@@ -19,6 +19,8 @@ at hand, never taken from layer counts; `in_layer_units` exists to compare with 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+NUM_BISECTIONS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
@@ -181,17 +183,47 @@ def best_setting(
     return max(settings, key=lambda s: (s.predicted_speedup, -s.draft_len, -s.exit_layer))
 
 
+def needed_acceptance(
+    costs: CostTable, exit_layer: int, max_draft_len: int, speedup: float
+) -> float | None:
+    """Return the least independent acceptance at which some d in [1, max_draft_len] is as fast.
+
+    None where drafts that were all accepted would not reach the speed-up. Bisected: tau of every
+    draft length rises with the acceptance.
+    """
+
+    def falls_short(acceptance: float) -> bool:
+        return all(
+            predicted_speedup(costs, exit_layer, draft_len, acceptance) < speedup
+            for draft_len in range(1, max_draft_len + 1)
+        )
+
+    if falls_short(1.0):
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(NUM_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falls_short(middle) else (low, middle)
+    return high
+
+
 def in_layer_units(
-    num_layers: int, head_to_layer: float, exits: Iterable[int], hand_over: float = 0.0
+    num_layers: int,
+    head_to_layer: float,
+    exits: Iterable[int],
+    hand_over: float = 0.0,
+    draft_head_to_layer: float | None = None,
 ) -> CostTable:
     """Return a table where one layer's weight traffic is the unit, whatever the rows.
 
-    Then the speed-up is tau * (L + h) / ((k + 1) * (E + h) + L - E), h = head / layer parameters:
-    what published tables can be compared with. No machine is so simple.
+    Then the speed-up is tau * (L + h) / (k * (E + h') + L + h), h = head / layer parameters and h'
+    the same of the head that drafts are made by, h where it is not given: what published tables can
+    be compared with. No machine is so simple.
     """
     exits = tuple(exits)
+    draft_head = head_to_layer if draft_head_to_layer is None else draft_head_to_layer
     return CostTable(
-        draft_step_ns={exit_layer: exit_layer + head_to_layer for exit_layer in exits},
+        draft_step_ns={exit_layer: exit_layer + draft_head for exit_layer in exits},
         closing_step_ns={exit_layer: float(exit_layer) for exit_layer in exits},
         verify_ns={
             (exit_layer, 1): num_layers - exit_layer + head_to_layer for exit_layer in exits

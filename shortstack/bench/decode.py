@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from shared.speculation.draft_vocab import AUTO
 from shortstack import options
 from shortstack.bench.decode_run import measure_decoding
 from shortstack.bench.decode_view import plot_report, show_report
@@ -50,6 +51,8 @@ def command(
     num_threads: options.NumThreads = 0,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or a CUDA device such as cuda:0.")] = "cpu",
+    draft_vocab: options.DraftVocab = AUTO,
+    exit_adapters: options.ExitAdapters = AUTO,
     ignore_eos: Annotated[bool, typer.Option(help="Go on behind ends of sequence.")] = False,
     is_sweep: Annotated[
         bool, typer.Option("--sweep", help="Find the best static setting.")
@@ -64,7 +67,9 @@ def command(
     """Measure how fast one session decodes, with and without speculation."""
     model_dir = require_model_dir(model)
     plan = DecodePlan(
-        choice=ModelChoice(model_dir, dtype, device, num_threads or 0),
+        choice=ModelChoice(
+            model_dir, dtype, device, num_threads or 0, draft_vocab or AUTO, exit_adapters or AUTO
+        ),
         prompts=read_bench_prompts(prompts, tokenizer_of(model_dir), limit),
         peers=parse_peers(peers),
         max_new_tokens=max_new_tokens,

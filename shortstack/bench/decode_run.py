@@ -8,7 +8,7 @@ mood meets them all; the order within a turn is rotated for the same reason.
 from collections.abc import Callable, Sequence
 
 from shared.speculation.cost_model import CostTable
-from shortstack.bench.machine import describe_machine, pss_bytes
+from shared.telemetry.machine import describe_machine, pss_bytes
 from shortstack.bench.open_bench import ENVIRONMENTS, Bench, DecodePlan, Watcher, open_bench
 from shortstack.bench.prompts import BenchPrompt
 from shortstack.bench.report import Conditions, DecodeReport, Memory
@@ -97,7 +97,10 @@ async def measure_costs(bench: Bench, plan: DecodePlan) -> CostTable | None:
     if bench.plain is None:
         return None
     exits = (plan.exit_of(bench.num_layers),)
-    return await bench.plain.child.costs(CostsOrder(exits, max(plan.draft_len, 1)))
+    choice = plan.choice
+    draft_len = max(plan.draft_len, 1)
+    order = CostsOrder(exits, draft_len, choice.draft_vocab, choice.exit_adapters)
+    return await bench.plain.child.costs(order)
 
 
 async def compare_tokens(
@@ -140,4 +143,6 @@ def make_conditions(plan: DecodePlan, bench: Bench) -> Conditions:
         draft_len=plan.draft_len,
         stop_threshold=plan.stop_threshold,
         notes=bench.notes,
+        draft_vocab=plan.choice.draft_vocab,
+        exit_adapters=plan.choice.exit_adapters,
     )

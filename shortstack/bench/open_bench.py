@@ -69,6 +69,8 @@ class DecodePlan:
             dtype=self.choice.dtype,
             device=self.choice.device,
             num_threads=self.choice.num_threads,
+            draft_vocab=self.choice.draft_vocab,
+            exit_adapters=self.choice.exit_adapters,
         )
 
 

@@ -10,8 +10,9 @@ from statistics import median
 from typing import Any
 
 from shared.speculation.cost_model import CostTable, round_ns, speedup_from_emitted
+from shared.speculation.draft_vocab import AUTO
 from shared.speculation.vocabulary import SpeculationSummary
-from shortstack.bench.machine import Machine
+from shared.telemetry.machine import Machine
 from shortstack.bench.samples import (
     Peer,
     PeerSpeed,
@@ -43,6 +44,8 @@ class Conditions:
     draft_len: int
     stop_threshold: float
     notes: Mapping[str, str]
+    draft_vocab: str = AUTO
+    exit_adapters: str = AUTO
 
 
 @dataclass(frozen=True, slots=True)

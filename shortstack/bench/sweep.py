@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from shortstack.bench.machine import Machine, describe_machine
+from shared.telemetry.machine import Machine, describe_machine
 from shortstack.bench.open_bench import DecodePlan, Watcher
 from shortstack.bench.report import rounded_values
 from shortstack.bench.runners import GatewayRunner, Work

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TextIO
 import torch
 
 from shared.model.costs import measure_costs
+from shared.model.layer_stack import load_stack
 from shared.model.plain import PlainDecoder
 from shared.speculation.cost_model import CostTable
 from shared.speculation.vocabulary import SamplingParams, StopParams
@@ -47,7 +48,8 @@ class Plain:
     """Our own decoding without drafts."""
 
     def __init__(self, model_dir: Path, dtype: str, device: str) -> None:
-        self._decoder = PlainDecoder(model_dir, dtype=dtype, device=device)
+        self._place = (model_dir, dtype, device)
+        self._decoder = PlainDecoder(*self._place)
 
     def generate(self, order: Order) -> Answer:
         """Continue a prompt greedily."""
@@ -61,15 +63,17 @@ class Plain:
         return Answer(ids, 1, result.prefill_ns, result.decode_ns, gaps)
 
     def costs(self, order: CostsOrder) -> CostTable:
-        """Measure what drafting, closing, verifying and plain steps take."""
-        stack = self._decoder.stack
-        measured = measure_costs(stack, order.exit_layers, order.max_draft_len)
-        return CostTable(
-            draft_step_ns=measured.draft_step_ns,
-            closing_step_ns=measured.closing_step_ns,
-            verify_ns=measured.verify_ns,
-            plain_step_ns=measured.plain_ns,
+        """Measure what drafting, closing, verifying and plain steps take.
+
+        The model is loaded again, with the head that drafts are made by; one at a time, as it may
+        fill half of the memory.
+        """
+        del self._decoder
+        stack = load_stack(
+            *self._place, draft_vocab=order.draft_vocab, exit_adapters=order.exit_adapters
         )
+        self._decoder = PlainDecoder(*self._place, stack=stack)
+        return measure_costs(stack, order.exit_layers, order.max_draft_len).to_table()
 
 
 class Transformers:

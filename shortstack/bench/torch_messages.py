@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from shared.speculation.cost_model import CostTable
+from shared.speculation.draft_vocab import AUTO
 
 GENERATE, COSTS = "generate", "costs"
 
@@ -44,10 +45,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class CostsOrder:
-    """Costs to measure."""
+    """Costs to measure, with what the settings of the workers give drafts."""
 
     exit_layers: tuple[int, ...]
     max_draft_len: int
+    draft_vocab: str = AUTO
+    exit_adapters: str = AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ def decode_order(line: str) -> Order | CostsOrder:
     """Read an order."""
     fields: dict[str, Any] = json.loads(line)
     if fields.pop("kind") == COSTS:
-        return CostsOrder(tuple(fields["exit_layers"]), fields["max_draft_len"])
+        exit_layers = tuple(fields.pop("exit_layers"))
+        return CostsOrder(exit_layers, **fields)
     early_exit = fields.pop("early_exit")
     return Order(
         tuple(fields["token_ids"]),

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from shared.speculation.cost_model import CostTable
+from shared.speculation.draft_vocab import AUTO
 from shortstack import launch
 from shortstack.bench.torch_messages import (
     Answer,
@@ -35,12 +36,17 @@ NUM_TAIL_LINES = 12
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """The checkpoint and how every peer runs it; num_threads 0 is all cores."""
+    """The checkpoint and how every peer runs it; num_threads 0 is all cores.
+
+    draft_vocab and exit_adapters are the settings of the workers, and of the costs measured.
+    """
 
     model_dir: Path
     dtype: str = "float32"
     device: str = "cpu"
     num_threads: int = 0
+    draft_vocab: str = AUTO
+    exit_adapters: str = AUTO
 
 
 class TorchPeer:

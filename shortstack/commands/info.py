@@ -94,6 +94,8 @@ def describe(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
         "draft workers": str(info.num_draft_workers),
         "default": f"{defaults.method}, exit layer {defaults.exit_layer},"
         f" draft length {defaults.max_draft_len}",
+        **describe_draft_vocab(info),
+        **describe_exit_adapters(info),
         "sessions": f"{info.num_sessions} of {info.max_sessions}",
         "pages": f"{pool.num_used} used, {pool.num_quarantined} set aside, {pool.num_free} free"
         f" (of {info.page_size} positions)",
@@ -102,3 +104,20 @@ def describe(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
         "acceptance": f"{counts.acceptance_rate:.2f}",
         "mean emitted length": f"{counts.mean_emitted_len:.2f}",
     }
+
+
+def describe_draft_vocab(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
+    """Return the line of a draft vocabulary; without one there is none to show."""
+    if not info.HasField("draft_vocab"):
+        return {}
+    vocab = info.draft_vocab
+    share = f"{vocab.num_tokens} of {info.model.vocab_size} tokens"
+    return {"draft vocabulary": f"{share}, coverage {vocab.coverage:.3f}"}
+
+
+def describe_exit_adapters(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
+    """Return the line of exit adapters; without any there is none to show."""
+    if not info.HasField("exit_adapters"):
+        return {}
+    exits = ", ".join(map(str, info.exit_adapters.exit_layers))
+    return {"exit adapters": f"rank {info.exit_adapters.rank}, at exits {exits}"}

@@ -46,6 +46,8 @@ def command(
     exit_layer: options.ExitLayer = None,
     draft_len: options.DraftLen = None,
     stop_threshold: options.StopThreshold = None,
+    draft_vocab: options.DraftVocab = None,
+    exit_adapters: options.ExitAdapters = None,
     log_dir: Annotated[Path | None, typer.Option(help="Keep the processes' logs here.")] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
@@ -60,6 +62,8 @@ def command(
         dtype=dtype,
         device=device,
         num_threads=num_threads,
+        draft_vocab=draft_vocab,
+        exit_adapters=exit_adapters,
         log_level=log_level,
         defaults=CellDefaults(method, exit_layer, draft_len, stop_threshold),
         log_dir=log_dir,

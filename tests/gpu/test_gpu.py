@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.model.layer_stack import load_stack
+from shared.model.config import read_config
+from shared.model.layer_stack import LayerStack, load_stack
 from shared.model.plain import PlainDecoder
 from shared.model.sampling import gumbel
+from shared.speculation.draft_vocab import DraftVocab
 from shared.speculation.vocabulary import Decision, SamplingParams, StopParams
 from shortstack.client import Client
 from shortstack.plan import StackConfig
@@ -16,6 +18,7 @@ from tests.cluster.streams import make_requests, run_plain
 from tests.cluster.tiny_model import write_tiny_model
 from tests.engine_harness import EngineHarness, make_request
 from tests.golden.reference import GREEDY, TieCount, make_prompt, sampled
+from tests.model_builder import VOCAB_SIZE
 
 pytestmark = pytest.mark.gpu
 
@@ -41,6 +44,21 @@ def test_a_fused_cell_on_the_gpu_equals_plain_decoding_there(
     with EngineHarness(stack) as cell:
         (found,) = cell.run(make_request(prompt, NUM_NEW, wished=wished, sampling=sampling))
     TieCount().compare(found.token_ids, plain.token_ids, plain.gaps, f"exit {exit_layer}")
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, sampled(3)], ids=["greedy", "sampled"])
+def test_drafting_from_a_part_of_the_vocabulary_on_the_gpu_equals_plain_decoding(
+    tiny_dir: Path, sampling: SamplingParams
+) -> None:
+    config = read_config(tiny_dir)
+    vocab = DraftVocab(VOCAB_SIZE, "", 1.0, ("made up",), tuple(range(0, VOCAB_SIZE, 2)))
+    stack = LayerStack(config, "cuda:0", draft_vocab=vocab)
+    prompt = make_prompt(5, 23)
+    plain = PlainDecoder(tiny_dir, stack=stack).generate(prompt, sampling, StopParams(NUM_NEW))
+    wished = Decision("layerskip", 2, 4)
+    with EngineHarness(stack) as cell:
+        (found,) = cell.run(make_request(prompt, NUM_NEW, wished=wished, sampling=sampling))
+    TieCount().compare(found.token_ids, plain.token_ids, plain.gaps, "a part of the vocabulary")
 
 
 async def test_a_split_cell_over_cuda_ipc_equals_plain_decoding(tmp_path: Path) -> None:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from shared.model.layer_stack import LayerStack, load_stack
+from shared.model.layer_stack import Heads, LayerStack, load_stack
 from shared.model.plain import PlainDecoder
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import sampling_from_proto
+from shared.speculation.draft_vocab import DraftVocab
 from shared.speculation.vocabulary import StopParams
 from tests.contract.hosts import DraftHost, VerifyHost, health_of, rest_of
 from tests.contract.verify.conftest import StartWorker, generate, ids_of, make_request
-from tests.model_builder import VOCAB_SIZE, write_model
+from tests.model_builder import EOS_ID, VOCAB_SIZE, write_model
 from tests.polling import poll_until
 
 PROMPT = [5, 17, 60, 33]
@@ -62,10 +63,29 @@ async def test_a_split_cell_streams_the_text_of_plain_decoding(
     info = await host.info()
     assert (info.cell_kind, info.transport, info.num_draft_workers) == ("split", "shm", 1)
     assert info.counters.num_fenced_rounds == info.counters.num_late_responses == 0
+    assert not info.HasField("draft_vocab")
     told = await draft.stub.GetDraftInfo(pb.GetDraftInfoRequest())
     assert told.attached_boot_id == info.boot_id
     assert told.num_rounds == messages[-1].finished.speculation.num_drafts
     await draft.stop()
+
+
+async def test_a_draft_vocabulary_is_told_while_its_draft_worker_is_attached(
+    start_worker: StartWorker, stack: LayerStack, plain: PlainDecoder, tmp_path: Path
+) -> None:
+    vocab = DraftVocab(VOCAB_SIZE, "", 0.25, ("made up",), (EOS_ID, 5, 17, 60))
+    draft_stack = LayerStack(stack.config, num_layers=1, heads=Heads.DRAFT, draft_vocab=vocab)
+    host, draft = await start_pair(start_worker, draft_stack, tmp_path)
+    messages = await generate(host, make_request(PROMPT, 30))
+    greedy = sampling_from_proto(pb.SamplingParams(), VOCAB_SIZE)
+    assert ids_of(messages) == plain.generate(PROMPT, greedy, StopParams(30)).token_ids
+    assert messages[-1].finished.speculation.num_drafts > 3
+    told = (await host.info()).draft_vocab
+    assert (told.num_tokens, told.coverage) == (4, 0.25)
+    assert (await draft.stub.GetDraftInfo(pb.GetDraftInfoRequest())).draft_vocab == told
+    await draft.stop()
+    await speculation_is(host, "NOT_SERVING")
+    assert not (await host.info()).HasField("draft_vocab")
 
 
 async def test_losing_the_draft_worker_costs_speed_and_its_successor_brings_it_back(

@@ -8,8 +8,8 @@ import pytest
 
 from shared.speculation.cost_model import CostTable
 from shared.speculation.vocabulary import SpeculationSummary
+from shared.telemetry.machine import Machine
 from shortstack.bench.decode_view import plot_report, speed_table, summary_lines
-from shortstack.bench.machine import Machine
 from shortstack.bench.report import Conditions, DecodeReport, Memory, rounded_values
 from shortstack.bench.samples import Peer, Sample
 from shortstack.checking.compare import Difference, Outcome

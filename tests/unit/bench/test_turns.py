@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from shared.telemetry.machine import Machine
 from shortstack.bench.decode_run import compare_tokens, take_turns
-from shortstack.bench.machine import Machine
 from shortstack.bench.open_bench import Bench
 from shortstack.bench.prompts import BenchPrompt
 from shortstack.bench.runners import Work, mean_speed

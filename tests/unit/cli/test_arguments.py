@@ -70,7 +70,10 @@ def test_bad_arguments_are_told_in_one_line(
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("command", ["up", "generate", "chat", "info", "check", "demo"])
+COMMANDS = ["up", "generate", "chat", "info", "check", "draft-vocab", "exits", "demo"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         app(args=[command, "--help"], prog_name="shortstack")

@@ -49,6 +49,20 @@ def test_only_options_that_were_given_are_set() -> None:
     assert "SHORTSTACK_VERIFY__METHOD" not in env
 
 
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [(None, None), ("auto", "auto"), ("off", "off"), ("/a/vocab.json", "/a/vocab.json")],
+)
+def test_workers_are_told_which_draft_vocabulary(wish: str | None, told: str | None) -> None:
+    env = base_environment(StackConfig(MODEL, draft_vocab=wish), {})
+    assert env.get("SHORTSTACK_MODEL__DRAFT_VOCAB") == told
+
+
+def test_a_draft_vocabulary_named_by_a_relative_path_is_found_from_any_folder() -> None:
+    env = base_environment(StackConfig(MODEL, draft_vocab="vocab.json"), {})
+    assert env["SHORTSTACK_MODEL__DRAFT_VOCAB"] == str(Path.cwd() / "vocab.json")
+
+
 def test_the_users_environment_is_passed_on_but_for_the_command_lines_own() -> None:
     inherited = {
         "PATH": "/bin",

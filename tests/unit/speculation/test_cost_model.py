@@ -13,6 +13,7 @@ from shared.speculation.cost_model import (
     expected_tokens,
     in_layer_units,
     mean_round_ns,
+    needed_acceptance,
     predicted_speedup,
     round_ns,
     speedup_from_emitted,
@@ -143,6 +144,27 @@ def test_layer_units_give_the_closed_form() -> None:
             tau = expected_tokens(0.7, draft_len)
             closed = tau * 25.5 / ((draft_len + 1) * (exit_layer + 1.5) + 24 - exit_layer)
             assert predicted_speedup(costs, exit_layer, draft_len, 0.7) == pytest.approx(closed)
+
+
+def test_the_needed_acceptance_brings_the_speed_up_wished_for() -> None:
+    costs = in_layer_units(16, 2.0, [4])
+    # With one draft 1 + a is worth a round of (E + h) + E + (L - E + h).
+    assert needed_acceptance(costs, 4, 1, 1.1) == pytest.approx(1.1 * 24 / 18 - 1, abs=1e-5)
+    needed = needed_acceptance(costs, 4, 6, 1.5)
+    assert needed is not None
+    best = max(predicted_speedup(costs, 4, draft_len, needed) for draft_len in range(1, 7))
+    assert best == pytest.approx(1.5, abs=1e-4)
+
+
+def test_no_acceptance_is_enough_where_rounds_are_too_dear() -> None:
+    assert needed_acceptance(in_layer_units(16, 2.0, [4], hand_over=99.0), 4, 6, 1.0) is None
+
+
+def test_a_draft_head_of_its_own_takes_its_own_units_of_every_draft() -> None:
+    costs = in_layer_units(24, 3.0, [6], draft_head_to_layer=0.5)
+    for draft_len in (1, 4, 9):
+        closed = expected_tokens(0.7, draft_len) * 27.0 / (draft_len * (6 + 0.5) + 24 + 3.0)
+        assert predicted_speedup(costs, 6, draft_len, 0.7) == pytest.approx(closed)
 
 
 def test_one_draft_pays_exactly_above_the_cost_ratio() -> None:

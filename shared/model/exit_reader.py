@@ -1,0 +1,99 @@
+"""Reads every exit of a model along a finished text, in one teacher-forced pass.
+
+    rows      0 ........ start-1 ........ T-2     all run through all layers, in chunks
+    choices              start .......... T-1     what each exit makes of the row before
+
+Exits are read as a draft worker reads them, through their adapters and the head that drafts; the
+last layer through the head that verifies. Greedy.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+
+import torch
+
+from shared.ids import TokenId
+from shared.model.kv_pool import KVPool
+from shared.model.layer_stack import LayerStack
+from shared.model.page_table import PageTable
+from shared.model.plain import PAGE_SIZE, PREFILL_CHUNK_LEN, pool_layout
+from shared.model.rows import SessionRows, pack_rows
+from shared.model.sampling import Choices, RowChoice, choose
+from shared.model.segment import LocalSegment
+from shared.speculation.vocabulary import Extent, SamplingParams
+
+Head = Callable[[torch.Tensor], torch.Tensor]
+GREEDY = SamplingParams()
+# Rows that a head sees at a time: 64 of a vocabulary of 128k are 32 MB of float32 logits.
+HEAD_CHUNK_LEN = 64
+
+
+class ExitReader:
+    """A layer stack, loaded to its last layer with both heads, and KV for one text.
+
+    max_len: the longest text that will be read, in tokens.
+    """
+
+    def __init__(self, stack: LayerStack, max_len: int) -> None:
+        self._stack = stack
+        layout = pool_layout(stack, max_len, PAGE_SIZE)
+        self._pool = KVPool(LocalSegment(layout.size_bytes, stack.device), layout)
+        self._table = PageTable([Extent(0, layout.num_pages)], PAGE_SIZE)
+
+    def read(self, token_ids: Sequence[TokenId], start: int) -> dict[int, Choices]:
+        """Return the choices of every exit 1 to L, L being the last layer.
+
+        Args:
+            token_ids: the text [0, T), prompt included; T is at most max_len.
+            start: choices are wanted for positions [start, T), start >= 1.
+
+        Returns:
+            By exit, tokens and confidences of T - start choices.
+        """
+        found = {exit_layer: Choices() for exit_layer in range(1, self._stack.num_loaded + 1)}
+        # The last token is chosen, never run.
+        inputs = token_ids[:-1]
+        with torch.inference_mode():
+            for chunk_start in range(0, len(inputs), PREFILL_CHUNK_LEN):
+                chunk = inputs[chunk_start : chunk_start + PREFILL_CHUNK_LEN]
+                self._read_chunk(chunk, chunk_start, start - 1, found)
+        return found
+
+    def _read_chunk(
+        self, chunk: Sequence[TokenId], chunk_start: int, first_row: int, found: dict[int, Choices]
+    ) -> None:
+        """Run rows at positions from chunk_start on; choose from those at first_row and behind."""
+        stack = self._stack
+        session = SessionRows(self._table, list(chunk), chunk_start)
+        rows = pack_rows([session], stack.rope_table_P1C)
+        x_RD = stack.embed(rows)
+        skipped = max(0, first_row - chunk_start)
+        for exit_layer in range(1, stack.num_loaded + 1):
+            x_RD = stack.run(x_RD, exit_layer - 1, exit_layer, rows, self._pool.layers)
+            is_last = exit_layer == stack.num_loaded
+            head = stack.head if is_last else stack.draft_head
+            read_RD = x_RD[skipped:]
+            if not is_last:
+                read_RD = stack.adapt(read_RD, [exit_layer] * read_RD.shape[0])
+            for choices in self._choose(read_RD, head):
+                found[exit_layer].tokens += choices.tokens
+                found[exit_layer].confidences += choices.confidences
+
+    def _choose(self, x_RD: torch.Tensor, head: Head) -> Iterator[Choices]:
+        is_draft = head == self._stack.draft_head
+        subset = self._stack.draft_subset if is_draft else None
+        step = 1 if is_draft and self._has_own_draft_head else HEAD_CHUNK_LEN
+        for start in range(0, x_RD.shape[0], step):
+            logits_RV = head(x_RD[start : start + step])
+            rows = [RowChoice(GREEDY, 0)] * logits_RV.shape[0]
+            yield choose(logits_RV, rows, subset=subset, with_confidences=True)
+
+    @cached_property
+    def _has_own_draft_head(self) -> bool:
+        """Whether drafts have a head of their own, which may scale its input per call.
+
+        Its choices for many rows at once would then not be those that it makes for each alone.
+        """
+        config = self._stack.config
+        row_1D = torch.ones(1, config.hidden_size, dtype=config.dtype, device=self._stack.device)
+        return not torch.equal(self._stack.draft_head(row_1D), self._stack.head(row_1D))
