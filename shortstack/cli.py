@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import typer
 
 from shared.errors import ShortstackError
-from shortstack.errors import CommandError, Stopped
+from shortstack.errors import CommandError, Stopped, UsageError
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 # The command of an entry has its own help and parses its own options.
@@ -36,11 +36,23 @@ COMMANDS = (
     Entry("chat", "shortstack.commands.chat:command", "Talk with a model."),
     Entry("info", "shortstack.commands.info:command", "Show cells, model, pool and counters."),
     Entry("check", "shortstack.commands.check:command", "Compare the stack with a reference."),
+    Entry("exits", "shortstack.commands.exits:command", "Say whether a model's early exits pay."),
+    Entry(
+        "draft-vocab",
+        "shortstack.commands.draft_vocab:command",
+        "Choose the tokens that drafts are scored by.",
+    ),
     Entry("demo", "shortstack.demo:command", "Watch four prompts, then compare with plain."),
 )
 BENCHES = (
     Entry("decode", "shortstack.bench.decode:command", "Measure decoding of a checkpoint."),
     Entry("synth", "shortstack.bench.synth:command", "Write a synthetic model."),
+    Entry("draft-vocab", "shortstack.bench.draft_vocab:command", "Measure a draft vocabulary."),
+)
+# By name, not by import: the commands of training stand beside this package, not below it.
+TRAININGS = (
+    Entry("layerskip", "training.commands:layerskip", "Teach a model to exit early."),
+    Entry("card", "training.commands:card", "Write the model card of a finished run anew."),
 )
 
 
@@ -69,7 +81,12 @@ def _register(group: typer.Typer, entry: Entry) -> None:
 def run_entry(entry: Entry, arguments: list[str], prog_name: str) -> None:
     """Import a command, let it parse its arguments, and run it."""
     module_name, _, function_name = entry.target.partition(":")
-    function = getattr(importlib.import_module(module_name), function_name)
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{error.name} is not installed; install the extra of this command"
+        ) from error
     single = typer.Typer(
         rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
     )
@@ -98,6 +115,7 @@ def _fail(message: str, exit_status: int) -> None:
 
 app = make_app("Serve language models with self-speculative decoding.", COMMANDS)
 app.add_typer(make_app("Measure speed.", BENCHES), name="bench")
+app.add_typer(make_app("Train models to draft for themselves.", TRAININGS), name="train")
 
 if __name__ == "__main__":
     app()
