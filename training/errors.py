@@ -1,21 +1,14 @@
 """The one exception of the training commands.
 
 It knows nothing of what went wrong; its text says what is wrong and how to mend it, and the
-commands print it without a traceback.
+commands print it as one line, without a traceback.
 """
 
-import sys
-from collections.abc import Callable
+from shared.errors import ShortstackError
 
 
-class TrainingError(Exception):
-    """An input that the user can mend: a path, a flag, a file."""
+class TrainingError(ShortstackError):
+    """An input that the user can mend: a path, a setting, a file."""
 
-
-def run_command(main: Callable[[], None]) -> None:
-    """Run a command; print a TrainingError as one line and end with status 2."""
-    try:
-        main()
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    status = "INVALID_ARGUMENT"
+    http_status = 400

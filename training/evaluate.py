@@ -1,115 +1,118 @@
-"""How good every exit of a model is as a drafter: agreement with the last layer, cross-entropy.
+"""How good every exit of a model is as a drafter, and how good its last layer is.
 
-One teacher-forced pass over held-out text: an exit agrees where its greedy choice is that of the
-last layer. Knows nothing of drafting itself or of speed.
-
-    python -m training.evaluate --model DIR --data DIR [--windows 64] [--row-len 256] [--json FILE]
+One teacher-forced pass over held-out rows. Knows nothing of drafting itself or of speed.
 """
 
-import argparse
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from training.data import KINDS, Corpus, corpus_of, held_out_windows, read_documents
-from training.errors import TrainingError, run_command
-from training.export import load_model
-from training.layerskip import HEAD_ROWS, Batch, exit_states
-from training.model import Llama
-from training.tokenizer import encode, end_id_of, load_tokenizer
+from training.exits import HEAD_ROWS, exit_logits, exit_states, stack_of
+from training.rows import IGNORED, Row
+
+NOISE_SEED = 20240416
 
 
 @dataclass(frozen=True)
 class ExitScores:
-    """Scores of exits 1 to L, in this order, over one text.
+    """Scores of exits 1 to L, in this order, over one text; the last layer's own beside them.
 
     Attributes:
         agreement: share of positions whose greedy token is that of exit L; the last one is 1.
+        sampled_agreement: the same at temperature 1, both picks under one noise, as served.
         cross_entropy: mean, in nats per token.
+        token_accuracy: share of positions where exit L's greedy token is the text's.
+        exact_match: share of rows whose learnt tokens are all greedy choices of exit L: the task
+            accuracy of greedy decoding, for rows with a prompt; None for running text.
         num_tokens: positions scored.
     """
 
     agreement: list[float]
+    sampled_agreement: list[float]
     cross_entropy: list[float]
+    token_accuracy: float
+    exact_match: float | None
     num_tokens: int
 
 
+@dataclass
+class _Sums:
+    """Running sums by exit [L], and of the last layer."""
+
+    hits: Tensor
+    sampled_hits: Tensor
+    losses: Tensor
+    num_right: int = 0
+    num_exact: int = 0
+    num_rows: int = 0
+    num_tokens: int = 0
+
+
+def batches_of(rows: Sequence[Row], num_rows: int = 8) -> Iterable[Row]:
+    """Stack rows of one length into batches."""
+    for first in range(0, len(rows), num_rows):
+        group = rows[first : first + num_rows]
+        yield {name: torch.stack([row[name] for row in group]) for name in group[0]}
+
+
 @torch.no_grad()
-def score_exits(model: Llama, batches: Iterable[Batch]) -> ExitScores:
-    """Score every exit over the batches."""
-    num_layers = model.shape.num_layers
-    hits, losses = torch.zeros(num_layers), torch.zeros(num_layers)
-    num_tokens = 0
-    for batch in batches:
-        states = exit_states(model, batch, range(num_layers))
-        stacked_LRD = torch.stack([states[layer].flatten(0, 1) for layer in range(num_layers)])
-        targets_R = batch.targets_BT.flatten()
-        for first in range(0, len(targets_R), HEAD_ROWS):
-            rows = slice(first, first + HEAD_ROWS)
-            more_hits, more_losses = _score_rows(model, stacked_LRD[:, rows], targets_R[rows])
-            hits, losses = hits + more_hits, losses + more_losses
-        num_tokens += len(targets_R)
-    return ExitScores((hits / num_tokens).tolist(), (losses / num_tokens).tolist(), num_tokens)
+def score_exits(
+    model: nn.Module, rows: Sequence[Row], is_task: bool, num_layers: int | None = None
+) -> ExitScores:
+    """Score exits 1 to num_layers (all layers by default) over rows of one length."""
+    depth = num_layers or len(stack_of(model).layers)
+    device = next(model.parameters()).device
+    sums = _Sums(*(torch.zeros(depth, dtype=torch.float64) for _ in range(3)))
+    was_training = model.training
+    model.eval()
+    for batch in batches_of(rows):
+        states = exit_states(model, batch["input_ids"].to(device), range(depth), depth)
+        _add(sums, model, states, batch["labels"].to(device))
+    model.train(was_training)
+    return ExitScores(
+        agreement=(sums.hits / sums.num_tokens).tolist(),
+        sampled_agreement=(sums.sampled_hits / sums.num_tokens).tolist(),
+        cross_entropy=(sums.losses / sums.num_tokens).tolist(),
+        token_accuracy=sums.num_right / sums.num_tokens,
+        exact_match=sums.num_exact / sums.num_rows if is_task else None,
+        num_tokens=sums.num_tokens,
+    )
 
 
-def _score_rows(model: Llama, states_LRD: Tensor, targets_R: Tensor) -> tuple[Tensor, Tensor]:
-    """Agreeing rows and summed cross-entropy by exit."""
-    choices, losses = [], []
-    for states_RD in states_LRD:
-        logits_RV = model.logits(states_RD)
-        choices.append(logits_RV.argmax(-1))
-        losses.append(F.cross_entropy(logits_RV, targets_R, reduction="sum"))
-    hits = torch.stack([(choice == choices[-1]).sum() for choice in choices])
-    return hits.float(), torch.stack(losses)
+def _add(sums: _Sums, model: nn.Module, states: dict[int, Tensor], labels_BT: Tensor) -> None:
+    """Score a batch; logits of one exit and HEAD_ROWS rows live at a time."""
+    learnt_R = labels_BT.flatten() != IGNORED
+    labels_R = labels_BT.flatten()[learnt_R]
+    wrong_R = torch.zeros_like(learnt_R)
+    kept = [states[layer].flatten(0, 1)[learnt_R] for layer in range(len(states))]
+    places = learnt_R.nonzero().flatten()
+    for first in range(0, len(labels_R), HEAD_ROWS):
+        rows = slice(first, first + HEAD_ROWS)
+        last_choice = _add_rows(
+            sums, model, [state[rows] for state in kept], labels_R[rows], first + sums.num_tokens
+        )
+        wrong_R[places[rows]] = last_choice != labels_R[rows]
+    sums.num_tokens += len(labels_R)
+    sums.num_right += len(labels_R) - int(wrong_R.sum())
+    sums.num_rows += len(labels_BT)
+    sums.num_exact += int((~wrong_R.view_as(labels_BT).any(dim=-1)).sum())
 
 
-def score_kinds(
-    model: Llama, corpora: Mapping[str, Corpus], num_windows: int, row_len: int
-) -> dict[str, ExitScores]:
-    """Score every exit on each kind of text."""
-    return {
-        kind: score_exits(model, held_out_windows(corpus, num_windows, row_len))
-        for kind, corpus in corpora.items()
-    }
-
-
-def held_out_corpora(model_dir: Path, data: Path, max_bytes: int) -> dict[str, Corpus]:
-    """Held-out text of each kind in the tokens of the model."""
-    tokenizer = load_tokenizer(model_dir / "tokenizer.json")
-    end_id = end_id_of(tokenizer)
-    texts = {kind: read_documents(data, kind, "valid", max_bytes) for kind in KINDS}
-    return {kind: corpus_of(encode(tokenizer, text), end_id) for kind, text in texts.items()}
-
-
-def evaluate(model_dir: Path, data: Path, num_windows: int, row_len: int) -> dict[str, ExitScores]:
-    """Score a model directory, its stored weights taken to float32."""
-    model = load_model(model_dir)
-    if not 1 <= row_len <= model.shape.max_positions:
-        raise TrainingError(f"--row-len must lie in [1, {model.shape.max_positions}]")
-    corpora = held_out_corpora(model_dir, data, max_bytes=4_000_000)
-    return score_kinds(model, corpora, num_windows, row_len)
-
-
-def main() -> None:
-    """Read the arguments, score, print JSON."""
-    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="model directory")
-    parser.add_argument("--data", type=Path, required=True, help="directory of the texts")
-    parser.add_argument("--windows", type=int, default=64, help="windows per kind")
-    parser.add_argument("--row-len", type=int, default=256, help="tokens per window")
-    parser.add_argument("--json", type=Path, help="also write the scores to this file")
-    args = parser.parse_args()
-    scores = evaluate(args.model, args.data, args.windows, args.row_len)
-    text = json.dumps({kind: asdict(score) for kind, score in scores.items()}, indent=2)
-    if args.json:
-        args.json.write_text(text + "\n", encoding="utf-8")
-    print(text)
-
-
-if __name__ == "__main__":
-    run_command(main)
+def _add_rows(
+    sums: _Sums, model: nn.Module, states: Sequence[Tensor], labels_R: Tensor, first: int
+) -> Tensor:
+    """Add some rows of all exits, `first` having been scored; return the last's choices, [R]."""
+    last_RV = exit_logits(model, states[-1])
+    generator = torch.Generator(last_RV.device).manual_seed(NOISE_SEED + first)
+    uniform_RV = torch.rand(last_RV.shape, generator=generator, device=last_RV.device)
+    noise_RV = -torch.log(-torch.log(uniform_RV.clamp(1e-20, 1 - 1e-7)))
+    last_choice, last_sample = last_RV.argmax(-1), (last_RV + noise_RV).argmax(-1)
+    for layer, states_RD in enumerate(states):
+        logits_RV = exit_logits(model, states_RD, layer)
+        sums.hits[layer] += float((logits_RV.argmax(-1) == last_choice).sum())
+        sums.sampled_hits[layer] += float(((logits_RV + noise_RV).argmax(-1) == last_sample).sum())
+        sums.losses[layer] += float(F.cross_entropy(logits_RV, labels_R, reduction="sum"))
+    return last_choice

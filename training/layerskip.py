@@ -1,130 +1,288 @@
-"""LayerSkip on a Llama stack: layer dropout on the way up, a loss at every exit.
+"""Train a model so that its shallow layers can draft for the whole of it (LayerSkip).
 
-Knows the formulas only through `recipe`, and nothing of data, optimisers or files. In training a
-layer is dropped whole (attention and MLP together), per row: the kept rows are gathered with
-their masks and positions, run, and scattered back, without rescaling. Evaluation runs every layer.
-Shapes: B rows, T positions, D hidden, R rows of all positions (B x T), V vocabulary.
+    shortstack train layerskip --config FILE --data DIR --out DIR [section.name=value ...]
+    torchrun --nproc-per-node 8 -m training layerskip --config FILE --data DIR --out DIR
+
+Stages: 1 configuration, 2 texts, 3 model, 4 trainer, 5 the run, 6 what came of it. OUT holds the
+trainer's checkpoints, TensorBoard logs, `tokens`, `report.json` and the trained `model`.
+Elhoushi et al. 2024, arXiv:2404.16710.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from rich.console import Console
+from transformers import PrinterCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging as transformers_logging
 
-from training.model import Context, Llama
-from training.recipe import Draws, Recipe, drop_probability, exit_weights
-
-HEAD_ROWS = 512
-"""Rows that get their logits at once: HEAD_ROWS x V floats are alive, whatever the batch."""
+from training.adapters import adapters_of, check_source
+from training.clock import Clock
+from training.config import RunConfig, read_config
+from training.errors import TrainingError
+from training.evaluate import ExitScores, score_exits
+from training.exits import stack_of
+from training.models import base_of, load_model, new_model, prepared, save_model
+from training.progress import ProgressView
+from training.quality import Quality, quality_of
+from training.recipe import Recipe, last_layer_shares
+from training.texts import Texts, read_texts, tokenizer_of
+from training.trainer import HeldOut, LayerSkipTrainer
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Tokens and what follows them: int64, both [B, T]; mask is None for plain causal rows."""
+class Run:
+    """A run that is ready to begin."""
 
-    tokens_BT: Tensor
-    targets_BT: Tensor
-    mask_BTT: Tensor | None = None
+    config: RunConfig
+    trainer: LayerSkipTrainer
+    tokenizer: Any
+    held_out: Mapping[str, HeldOut]
+    base_scores: Mapping[str, ExitScores] | None
+    out: Path
 
 
 @dataclass(frozen=True)
-class Dropout:
-    """Which rows skip which layers: a draw for each layer and row, a probability for each layer."""
+class Finished:
+    """A run that has ended; `quality` is None from scratch, where there is no base."""
 
-    draws: Draws
-    probabilities: Sequence[float]
-
-    def kept_rows(self, layer: int, num_rows: int) -> Sequence[int]:
-        """Rows that run the layer."""
-        return self.draws.kept_rows(layer, num_rows, self.probabilities[layer])
+    is_first_process: bool
+    quality: Quality | None
 
 
-def dropout_of(recipe: Recipe, draws: Draws, num_steps: int) -> Dropout:
-    """The dropout of one micro-batch."""
-    layers = range(recipe.num_layers)
-    return Dropout(draws, [drop_probability(recipe, i, draws.step, num_steps) for i in layers])
+def train(
+    config_path: Path,
+    data: Path | None,
+    out: Path,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    console: Console | None = None,
+) -> Finished:
+    """Carry out a run, or go on with one.
 
-
-def exit_states(
-    model: Llama, batch: Batch, exits: Collection[int], dropout: Dropout | None = None
-) -> dict[int, Tensor]:
-    """Run the stack and keep x_{l+1}, without norm, for the layers l in `exits`.
-
-    The state is taken after the layer. The one before it would leave the last layer out of the
-    loss altogether.
+    Raises:
+        TrainingError: an input that the user can mend, or a loss that is no number.
     """
-    num_rows, num_positions = batch.tokens_BT.shape
-    positions_BT = torch.arange(num_positions).expand(num_rows, -1)
-    context = model.context(positions_BT, batch.mask_BTT)
-    x_BTD = model.embed(batch.tokens_BT)
-    states: dict[int, Tensor] = {}
-    for layer, block in enumerate(model.layers):
-        kept = range(num_rows) if dropout is None else dropout.kept_rows(layer, num_rows)
-        x_BTD = run_rows(block, x_BTD, context, kept)
-        if layer in exits:
-            states[layer] = x_BTD
-    return states
+    config = read_config(config_path, overrides)
+    checkpoint = _checkpoint(out, resume)
+    run = set_up(config, data or _data_of(config), out)
+    console = console or Console(quiet=True)
+    run.trainer.remove_callback(PrinterCallback)
+    run.trainer.add_callback(ProgressView(console, run.trainer.scores))
+    clock = Clock(checkpoint)
+    run.trainer.add_callback(clock)
+    report_start(run, console)
+    run.trainer.train(resume_from_checkpoint=checkpoint)
+    return finish(run, clock.elapsed_s)
 
 
-def run_rows(block: nn.Module, x_BTD: Tensor, context: Context, kept: Sequence[int]) -> Tensor:
-    """Run a block on the kept rows; the others pass by unchanged."""
-    if len(kept) == len(x_BTD):
-        x_BTD = block(x_BTD, context)
-        return x_BTD
-    if not kept:
-        return x_BTD
-    rows = torch.tensor(kept, device=x_BTD.device)
-    return x_BTD.index_copy(0, rows, block(x_BTD[rows], context.select(rows)))
+def _data_of(config: RunConfig) -> Path | None:
+    return Path(config.data.path) if config.data.path else None
 
 
-def backward(
-    model: Llama,
-    batch: Batch,
-    recipe: Recipe,
-    draws: Draws,
-    num_steps: int,
-    num_micro_batches: int = 1,
-) -> dict[int, float]:
-    """Add the gradients of J(t) of one micro-batch; return the cross-entropy of each exit.
+def _checkpoint(out: Path, resume: bool) -> str | None:
+    """The checkpoint to go on from."""
+    last = get_last_checkpoint(str(out)) if out.is_dir() else None
+    if resume and last is None:
+        raise TrainingError(f"nothing to resume: {out} holds no checkpoint; leave --resume out")
+    if last is not None and not resume:
+        raise TrainingError(f"{out} holds {Path(last).name}; add --resume, or remove it")
+    return last
 
-    J(t) is the sum of w(t,l) CE(g(x_{l+1}), targets), divided by the number of micro-batches. The
-    head runs one exit at a time, in chunks of rows, and its gradient is taken at once, so the
-    logits of two exits are never alive together; the layers' gradients follow in one pass.
+
+def set_up(config: RunConfig, data: Path | None, out: Path) -> Run:
+    """Stages 2 to 4: texts, model, trainer."""
+    arguments = arguments_of(config, out)
+    set_seed(config.seed)
+    transformers_logging.disable_progress_bar()
+    if config.exit_adapters is not None:
+        check_source(str(config.model.path))
+    model = load_model(config.model.path) if config.model.path else None
+    positions = _max_positions(config, model)
+    tokenizer = tokenizer_of(config, data, out, positions)
+    texts = read_texts(config, data, tokenizer, out / "tokens")
+    if model is None:
+        model = new_model(
+            config.model.init or {}, config.seed, len(tokenizer), tokenizer.eos_token_id
+        )
+    _check_fit(model, tokenizer, config)
+    held_out = texts.held_out(config.data.valid_rows, config.data.row_len)
+    base = base_of(model, config)
+    model = prepared(model, config)
+    if config.exit_adapters is not None:
+        # Scored where it will be scored again: the same bits then give the same numbers.
+        model.to(arguments.device)
+    base_scores = _base_scores(model, held_out) if config.model.path else None
+    trainer = LayerSkipTrainer(
+        model=model,
+        args=arguments,
+        recipe=recipe_of(config, len(stack_of(model).layers)),
+        mixture=_mixture(config, texts, arguments),
+        held_out=held_out,
+        base_model=base,
+    )
+    return Run(config, trainer, tokenizer, held_out, base_scores, out)
+
+
+def arguments_of(config: RunConfig, out: Path) -> TrainingArguments:
+    """TrainingArguments of the section `trainer`.
+
+    Raises:
+        TrainingError: a name that they do not have, or a value that they refuse.
     """
-    weights = exit_weights(recipe, draws.step, num_steps)
-    dropout = dropout_of(recipe, draws, num_steps)
-    states = exit_states(model, batch, weights, dropout)
-    losses, gradients = _head_backward(model, states, batch.targets_BT, weights, num_micro_batches)
-    torch.autograd.backward([states[layer] for layer in weights], gradients)
-    return losses
+    # YAML reads a bare `no` as false, and strategies are named no, steps and epoch.
+    given = {
+        name: "no" if name.endswith("_strategy") and value is False else value
+        for name, value in config.trainer.items()
+    }
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise TrainingError(
+            f"trainer.{unknown[0]} is not an argument of transformers' Trainer{hint}"
+        )
+    defaults = {
+        "logging_steps": 10,
+        "report_to": ["tensorboard"],
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "optim": "adamw_torch",
+        "ddp_find_unused_parameters": True,  # a dropped layer gets no gradient
+        "average_tokens_across_devices": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+    ours = {
+        "output_dir": str(out),
+        "seed": config.seed,
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+    }
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(out / "logs")
+    try:
+        return TrainingArguments(**(defaults | given | ours))
+    except (ValueError, TypeError, ImportError) as error:
+        raise TrainingError(f"trainer: {str(error).strip().splitlines()[0]}") from error
 
 
-def _head_backward(
-    model: Llama,
-    states: Mapping[int, Tensor],
-    targets_BT: Tensor,
-    weights: Mapping[int, float],
-    num_micro_batches: int,
-) -> tuple[dict[int, float], list[Tensor]]:
-    """Gradients of norm and head, and of each exit state; the losses beside them."""
-    losses: dict[int, float] = {}
-    gradients: list[Tensor] = []
-    for layer, weight in weights.items():
-        leaf = states[layer].detach().requires_grad_()
-        losses[layer] = 0.0
-        for loss in chunked_losses(model, leaf, targets_BT):
-            torch.autograd.backward(loss * (weight / num_micro_batches))
-            losses[layer] += loss.item()
-        assert leaf.grad is not None
-        gradients.append(leaf.grad)
-    return losses, gradients
+def recipe_of(config: RunConfig, num_layers: int) -> Recipe:
+    """The recipe for a model of so many layers.
+
+    Raises:
+        TrainingError: it does not fit the model.
+    """
+    try:
+        return Recipe(num_layers=num_layers, **config.recipe.model_dump())
+    except ValueError as error:
+        raise TrainingError(f"recipe: {error}") from error
 
 
-def chunked_losses(model: Llama, states_BTD: Tensor, targets_BT: Tensor) -> Iterator[Tensor]:
-    """Yield the parts of the mean cross-entropy of one exit, a chunk of rows at a time."""
-    states_RD, targets_R = states_BTD.flatten(0, 1), targets_BT.flatten()
-    chunks = zip(torch.split(states_RD, HEAD_ROWS), torch.split(targets_R, HEAD_ROWS), strict=True)
-    for states, targets in chunks:
-        yield F.cross_entropy(model.logits(states), targets, reduction="sum") / len(targets_R)
+def _mixture(config: RunConfig, texts: Texts, arguments: TrainingArguments) -> Any:
+    rows_per_step = (
+        arguments.per_device_train_batch_size
+        * arguments.gradient_accumulation_steps
+        * arguments.world_size
+    )
+    return texts.mixture(config.data, config.seed, arguments.max_steps, rows_per_step)
+
+
+def _max_positions(config: RunConfig, model: Any) -> int:
+    if model is not None:
+        return int(model.config.max_position_embeddings)
+    return int((config.model.init or {}).get("max_position_embeddings", 2048))
+
+
+def _check_fit(model: Any, tokenizer: Any, config: RunConfig) -> None:
+    """Refuse rows longer than the model's context and tokens that it has no rows for."""
+    longest = max(config.data.row_len, config.data.long_row_len or 0)
+    positions = model.config.max_position_embeddings
+    if longest > positions:
+        raise TrainingError(f"rows of {longest} tokens exceed the model's context of {positions}")
+    if len(tokenizer) > model.config.vocab_size:
+        raise TrainingError(
+            f"the tokenizer has {len(tokenizer)} tokens, the model only {model.config.vocab_size};"
+            " set tokenizer.path to the model's own"
+        )
+
+
+def _base_scores(model: Any, held_out: Mapping[str, HeldOut]) -> dict[str, ExitScores]:
+    return {name: score_exits(model, text.rows, text.is_task) for name, text in held_out.items()}
+
+
+def report_start(run: Run, console: Console) -> None:
+    """Say what is trained, and how much of the loss lies on the last layer."""
+    recipe, arguments = run.trainer.recipe, run.trainer.args
+    if not run.trainer.is_world_process_zero():
+        return
+    mean, least, most = last_layer_shares(recipe, arguments.max_steps)
+    share = f"share of the loss on the last layer {mean:.0%} ({least:.0%} to {most:.0%})"
+    if run.config.exit_adapters is not None:
+        share = "all of them in exit adapters, the model itself stays as it is"
+    console.print(
+        f"{run.config.name}: {num_parameters(run.trainer.model, trained=True):,} of"
+        f" {num_parameters(run.trainer.model):,} parameters, {recipe.num_layers} layers,"
+        f" {arguments.max_steps:,} steps of {run.trainer.train_dataset.rows_per_step} rows;"
+        f" {share}",
+        soft_wrap=True,
+    )
+
+
+def num_parameters(model: Any, trained: bool = False) -> int:
+    """Weights of the model, or those that are trained."""
+    return sum(
+        weight.numel() for weight in model.parameters() if weight.requires_grad or not trained
+    )
+
+
+def _num_beside(model: Any) -> int:
+    """Weights that lie beside the model, for drafts alone."""
+    adapters = adapters_of(model)
+    return 0 if adapters is None else num_parameters(adapters)
+
+
+def finish(run: Run, train_s: float) -> Finished:
+    """Stage 6: score, write model and report, compare the last layer with the base."""
+    scores = {
+        name: score_exits(run.trainer.model, text.rows, text.is_task)
+        for name, text in run.held_out.items()
+    }
+    if not run.trainer.is_world_process_zero():
+        return Finished(is_first_process=False, quality=None)
+    quality = quality_of(run.base_scores, scores, run.config.guard) if run.base_scores else None
+    save_model(
+        run.trainer.accelerator.unwrap_model(run.trainer.model),
+        run.tokenizer, run.out / "model", run.config.model,
+    )  # fmt: skip
+    write_report(run, scores, quality, train_s)
+    return Finished(is_first_process=True, quality=quality)
+
+
+def write_report(
+    run: Run,
+    scores: Mapping[str, ExitScores],
+    quality: Quality | None,
+    train_s: float,
+) -> None:
+    """OUT/report.json: all that the model card needs."""
+    mean, least, most = last_layer_shares(run.trainer.recipe, run.trainer.state.max_steps)
+    report = {
+        "config": run.config.model_dump(mode="json"),
+        "num_parameters": num_parameters(run.trainer.model) - _num_beside(run.trainer.model),
+        "num_steps": run.trainer.state.global_step,
+        "num_tokens": run.trainer.train_dataset.num_tokens(run.trainer.state.global_step),
+        "train_s": round(train_s, 1),
+        "last_layer_loss_share": {"mean": mean, "min": least, "max": most},
+        "scores": {name: asdict(score) for name, score in scores.items()},
+        "base_scores": {name: asdict(score) for name, score in (run.base_scores or {}).items()},
+        "quality": quality.as_dict() if quality else None,
+    }
+    path = run.out / "report.json"
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ of what it is drawn for, so resuming a run needs no generator state.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _MASK = (1 << 64) - 1
 CURRICULA = ("rotational", "gradual", "all", "last")
@@ -25,6 +25,15 @@ class Recipe:
         curriculum: one of CURRICULA; "last" is training without early exits.
         rotation: R of the rotational curriculum; each exit is on in every R-th step.
         dropout_scale: S(t): "exp" from scratch, "constant" for continued training.
+        exit_distillation: weight of the mean divergence of the step's early exits from the last
+            layer, whose choice is not moved by it; 0 is the paper's loss. Ours.
+        base_distillation: weight of the divergence of the last layer from that of the model the
+            run began with, which guards its quality; 0 is the paper's loss.
+        start_layers: how many of the layers exist when the run begins; None means all. Ours: a
+            shallow start costs little and leaves the first exit as good as a whole model.
+        grow_at: share of the run after which all layers exist, in [0, 1).
+        grow_scale: how strongly the new layers write at first, as a share of the layers that they
+            are copies of, in [0, 1]; at 0 growing changes no output.
     """
 
     num_layers: int
@@ -33,6 +42,11 @@ class Recipe:
     curriculum: str = "rotational"
     rotation: int = 4
     dropout_scale: str = "exp"
+    exit_distillation: float = 0.0
+    base_distillation: float = 0.0
+    start_layers: int | None = None
+    grow_at: float = 0.0
+    grow_scale: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values outside their ranges, all faults at once."""
@@ -43,10 +57,32 @@ class Recipe:
             f"curriculum must be one of {CURRICULA}": self.curriculum in CURRICULA,
             "rotation must be at least 1": self.rotation >= 1,
             f"dropout_scale must be one of {SCALES}": self.dropout_scale in SCALES,
+            "exit_distillation must not be negative": self.exit_distillation >= 0,
+            "base_distillation must not be negative": self.base_distillation >= 0,
+            "start_layers must lie in [2, num_layers]": (
+                self.start_layers is None or 2 <= self.start_layers <= self.num_layers
+            ),
+            "grow_at must lie in [0, 1)": 0 <= self.grow_at < 1,
+            "grow_scale must lie in [0, 1]": 0 <= self.grow_scale <= 1,
         }
         faults = [text for text, holds in checks.items() if not holds]
         if faults:
             raise ValueError("; ".join(faults))
+
+
+def growth_step(recipe: Recipe, num_steps: int) -> int:
+    """The first step with all layers."""
+    return 0 if recipe.start_layers is None else round(recipe.grow_at * num_steps)
+
+
+def stage_of(recipe: Recipe, step: int, num_steps: int) -> Recipe:
+    """The recipe as it stands at a step: with the layers that exist by then.
+
+    All formulas below take L from it, so a run that grows is a shallow run, then a deep one.
+    """
+    if recipe.start_layers is None or step >= growth_step(recipe, num_steps):
+        return recipe
+    return replace(recipe, num_layers=recipe.start_layers)
 
 
 def depth_scale(layer: int, num_layers: int) -> float:
@@ -110,25 +146,13 @@ def exit_weights(recipe: Recipe, step: int, num_steps: int) -> dict[int, float]:
 def last_layer_shares(recipe: Recipe, num_steps: int) -> tuple[float, float, float]:
     """Share of the loss on the last layer: mean, smallest, largest, over a sample of the steps.
 
-    This is the knob behind what the recipe costs in quality. One rotation is enough for the
-    rotational curriculum; the gradual one is sampled over the whole run.
+    This is the knob behind what the recipe costs in quality. It is taken with all layers. One
+    rotation is enough for the rotational curriculum; the gradual one needs the whole run.
     """
     gradual = recipe.curriculum == "gradual"
     steps = range(num_steps) if gradual else range(recipe.rotation)
     shares = [exit_weights(recipe, step, num_steps)[recipe.num_layers - 1] for step in steps]
     return sum(shares) / len(shares), min(shares), max(shares)
-
-
-def learning_rate(step: int, num_steps: int, peak: float, num_warmup: int, decay: float) -> float:
-    """Warm-up, stable, linear decay (WSD); `decay` is the last part of the run, in [0, 1].
-
-    A stable middle is what allows the decay to be brought forward or put off by a resumed run
-    with another number of steps.
-    """
-    num_decay = max(1, round(num_steps * decay))
-    rising = (step + 1) / max(1, num_warmup)
-    falling = (num_steps - step) / num_decay
-    return peak * max(0.0, min(1.0, rising, falling))
 
 
 def uniform(*key: int) -> float:

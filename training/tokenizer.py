@@ -1,24 +1,41 @@
-"""The tokenizer of a run: made from its texts, kept in a model directory.
+"""The tokenizer of a run: taken from a model directory, or made from the run's texts.
 
-Knows nothing of where texts come from, nor of batches.
+Knows nothing of where texts come from, nor of rows.
 """
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from training.errors import TrainingError
 
 END = "<|endoftext|>"
 
-TokenArray = npt.NDArray[np.uint16]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\\n' }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ 'Assistant: ' + message['content'] + '\\n' }}"
+    "{% else %}{{ message['content'] + '\\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+"""Turns as the dialogues of the corpus have them."""
 
 
-def train_tokenizer(samples: list[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE over the samples; digits stand alone, so that sums can be learnt."""
+def train_tokenizer(samples: Sequence[str], vocab_size: int, max_positions: int) -> Any:
+    """A byte-level BPE over the samples; digits stand alone, so that sums can be learnt.
+
+    Nothing is added to a prompt unasked.
+
+    Raises:
+        TrainingError: the samples do not yield so many tokens.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -37,73 +54,48 @@ def train_tokenizer(samples: list[str], vocab_size: int) -> Tokenizer:
     if tokenizer.get_vocab_size() != vocab_size:
         raise TrainingError(
             f"the texts yield only {tokenizer.get_vocab_size()} of {vocab_size} tokens;"
-            " add text or lower --vocab-size"
+            " add text or lower tokenizer.vocab_size"
         )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END,
+        eos_token=END,
+        clean_up_tokenization_spaces=False,
+        model_max_length=max_positions,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def load_tokenizer(path: str) -> Any:
+    """Read the tokenizer of a model directory.
+
+    Raises:
+        TrainingError: there is none, it is damaged, or it has no end token.
+    """
+    if Path(path).is_dir() and not list(Path(path).glob("tokenizer*")):
+        raise TrainingError(f"{path} has no tokenizer; copy one there or set tokenizer.path")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except Exception as error:  # transformers and tokenizers raise bare Exceptions here
+        reason = str(error).strip().split("\n")[0]
+        raise TrainingError(f"cannot load the tokenizer of {path}: {reason}") from error
+    if tokenizer.eos_token_id is None:
+        raise TrainingError(f"the tokenizer of {path} has no eos_token, which ends documents")
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, documents: list[str]) -> TokenArray:
+def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text, without anything added."""
+    ids: list[list[int]] = []
+    for first in range(0, len(texts), 256):
+        group = list(texts[first : first + 256])
+        ids += tokenizer(group, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def joined(tokenizer: Any, texts: Sequence[str]) -> npt.NDArray[np.unsignedinteger]:
     """One array of ids; every document ends with the end token."""
-    end_id = end_id_of(tokenizer)
-    parts = []
-    for first in range(0, len(documents), 256):
-        for encoding in tokenizer.encode_batch(documents[first : first + 256]):
-            parts.append(np.array([*encoding.ids, end_id], dtype=np.uint16))
+    dtype = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
+    end = [tokenizer.eos_token_id]
+    parts = [np.array(ids + end, dtype=dtype) for ids in encode(tokenizer, texts)]
     return np.concatenate(parts)
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Read tokenizer.json.
-
-    Raises:
-        TrainingError: there is none, or it is not a tokenizer.
-    """
-    if not path.exists():
-        raise TrainingError(f"{path} does not exist")
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise TrainingError(f"{path} is no tokenizer: {error}") from error
-
-
-def end_id_of(tokenizer: Tokenizer) -> int:
-    """Id of the token that ends a document.
-
-    Raises:
-        TrainingError: the tokenizer has none, so it is not one of ours.
-    """
-    end_id: int | None = tokenizer.token_to_id(END)
-    if end_id is None:
-        raise TrainingError(f"the tokenizer has no token {END}; use a model of training.train")
-    return end_id
-
-
-def tokenizer_files(tokenizer: Tokenizer) -> dict[str, str]:
-    """Contents of tokenizer.json and tokenizer_config.json, by name.
-
-    The chat template writes the turns as the dialogues of the corpus have them. Nothing is added
-    to a prompt unasked.
-    """
-    template = (
-        "{% for message in messages %}"
-        "{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\\n' }}"
-        "{% elif message['role'] == 'assistant' %}"
-        "{{ 'Assistant: ' + message['content'] + '\\n' }}"
-        "{% else %}{{ message['content'] + '\\n' }}{% endif %}"
-        "{% endfor %}"
-        "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
-    )
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_bos_token": False,
-        "add_eos_token": False,
-        "bos_token": END,
-        "eos_token": END,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": 1024,
-        "chat_template": template,
-    }
-    return {
-        "tokenizer.json": tokenizer.to_str(),
-        "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
-    }

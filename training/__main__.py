@@ -1,0 +1,25 @@
+"""The training commands as a module, for launchers of many processes.
+
+torchrun --nproc-per-node 8 -m training layerskip --config FILE --data DIR --out DIR
+python -m training card --run DIR
+"""
+
+import sys
+
+import typer
+
+from training.commands import card, layerskip
+from training.errors import TrainingError
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+)
+app.command()(layerskip)
+app.command()(card)
+
+if __name__ == "__main__":
+    try:
+        app()
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,58 @@
+"""`shortstack train`: arguments in, a trained model directory out.
+
+Knows nothing of how a run works.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+ConfigFile = Annotated[Path, typer.Option(help="YAML file of the run; see training/regimes.")]
+DataDir = Annotated[Path | None, typer.Option(help="Directory of the texts.")]
+OutDir = Annotated[Path, typer.Option(help="Directory of checkpoints, logs, report and model.")]
+
+
+def layerskip(
+    config: ConfigFile,
+    out: OutDir,
+    data: DataDir = None,
+    resume: Annotated[bool, typer.Option(help="Go on from OUT's last checkpoint.")] = False,
+    num_threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as torch has it.")] = 0,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="section.name=value, over what the file says.")
+    ] = None,
+) -> None:
+    """Train a model so that its early exits are fit to draft (LayerSkip)."""
+    import torch
+
+    from training.card import write_card
+    from training.layerskip import train
+    from training.progress import quality_table
+
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    console = Console()
+    finished = train(config, data, out, overrides or [], resume, console)
+    if not finished.is_first_process:
+        return
+    card_path = write_card(out)
+    if finished.quality is not None:
+        console.print(quality_table(finished.quality))
+        for warning in finished.quality.warnings:
+            console.print(f"warning: {warning}", style="bold", soft_wrap=True)
+    console.print(f"model and card: {card_path.parent}", soft_wrap=True)
+
+
+def card(
+    run: Annotated[Path, typer.Option(help="Directory of a finished run.")],
+    comparison: Annotated[
+        Path | None, typer.Option(help="JSON of bench.exit_training: with and without recipe.")
+    ] = None,
+    machine: Annotated[str, typer.Option(help="What it was trained on, in words.")] = "",
+) -> None:
+    """Write the model card of a finished run anew."""
+    from training.card import write_card
+
+    print(write_card(run, comparison, machine))
