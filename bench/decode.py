@@ -55,6 +55,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     bundled.add_argument("--prompts", type=absolute, nargs="+", required=True)
     bundled.add_argument("--limit", type=int, default=8, help="prompts of each file")
     bundled.add_argument("--sweep-limit", type=int, default=3, help="prompts that a sweep uses")
+    bundled.add_argument("--exits", default="2,3,4,6", help="exit layers of the sweep")
+    bundled.add_argument("--draft-lens", default="2,3,4,6,8", help="draft lengths of the sweep")
     return parser.parse_args(arguments)
 
 
@@ -92,7 +94,8 @@ def measure_file(file: Path, options: argparse.Namespace) -> Result:
     The prompts of the sweep are among those measured; thresholds and lengths are so few that this
     does not fit the setting to them.
     """
-    swept = decode(options.model, file, options, "--sweep", "--limit", options.sweep_limit)
+    grid = ("--exits", options.exits, "--draft-lens", options.draft_lens)
+    swept = decode(options.model, file, options, "--sweep", *grid, "--limit", options.sweep_limit)
     (best,) = swept["best_by_kind"].values()
     setting = (
         *("--exit-layer", best["exit_layer"]),

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from shared.ids import new_request_id
+from shared.speculation.vocabulary import SamplingParams
 from shortstack import options
 from shortstack.checkpoint import require_model_dir
 from shortstack.client import Client, Completion
@@ -38,16 +39,23 @@ Next:
 
 @dataclass(frozen=True, slots=True)
 class DemoPrompt:
-    """A prompt and the static settings that suit its kind."""
+    """A prompt, how it is sampled, and the static settings that suit its kind.
+
+    A small model writes sums and dialogues greedily; prose and code soon repeat themselves then, so
+    they are sampled, with a seed. Both are exact.
+    """
 
     kind: str
     prompt: str
+    sampling: SamplingParams
     speculation: Speculation
 
     def request(self, max_new_tokens: int) -> Request:
         """Return the request with speculation."""
         limits = Limits(max_new_tokens=max_new_tokens)
-        return Request(prompt=self.prompt, limits=limits, speculation=self.speculation)
+        return Request(
+            prompt=self.prompt, sampling=self.sampling, limits=limits, speculation=self.speculation
+        )
 
 
 def command(
@@ -89,6 +97,7 @@ def read_demo_prompts() -> list[DemoPrompt]:
         DemoPrompt(
             line["kind"],
             line["prompt"],
+            SamplingParams(**line.get("sampling", {})),
             Speculation(
                 exit_layer=line["exit_layer"],
                 max_draft_len=line["draft_len"],

@@ -127,8 +127,8 @@ def _recipe(report: Mapping[str, Any]) -> str:
     if recipe["start_layers"]:
         text += (
             f" For the first {recipe['grow_at']:.0%} of the steps only {recipe['start_layers']}"
-            f" layers existed; the others then began as copies of them, writing {recipe['grow_scale']:.0%}"
-            " as strongly."
+            " layers existed; the others then began as copies of them, writing"
+            f" {recipe['grow_scale']:.0%} as strongly."
         )
     if recipe["exit_distillation"]:
         text += f" Exits are distilled from the last layer, weight {recipe['exit_distillation']:g}."

@@ -1,4 +1,4 @@
-"""LayerSkip on a Hugging Face model: layer dropout on the way up, a loss at every exit.
+"""LayerSkip on a Hugging Face model: layer dropout on the way up, and every exit read.
 
 Knows the formulas only through `recipe`, and nothing of data, optimisers or files. The model's own
 modules run; only the loop over its layers is ours. In training a layer is dropped whole (attention
@@ -7,19 +7,16 @@ scattered back, without rescaling. Evaluation runs every layer.
 Shapes: B rows, T positions, D hidden, R rows of all positions (B x T), V vocabulary.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
 from training.adapters import adapters_of
 from training.recipe import Draws, Recipe, drop_probability, exit_weights, stage_of
-from training.rows import IGNORED
 
 HEAD_ROWS = 2048
 """Rows that get their logits at once: HEAD_ROWS x V floats are alive, whatever the batch."""
@@ -184,114 +181,3 @@ def exit_logits(model: nn.Module, states_RD: Tensor, layer: int | None = None) -
         states_RD = adapters.read(states_RD, layer + 1)
     logits_RV: Tensor = head_of(model)(stack_of(model).norm(states_RD))
     return logits_RV.float()
-
-
-def trained_weights(model: nn.Module, plan: StepPlan) -> Mapping[int, float]:
-    """w(t,l) of the exits that learn: all; in a frozen model those with an adapter."""
-    adapters = adapters_of(model)
-    if adapters is None:
-        return plan.weights
-    return {layer: weight for layer, weight in plan.weights.items() if str(layer + 1) in adapters}
-
-
-def exit_losses(
-    model: nn.Module,
-    input_ids: Tensor,
-    labels: Tensor,
-    plan: StepPlan,
-    num_items: Tensor | int | None = None,
-    attention_mask: Tensor | None = None,
-    base_model: nn.Module | None = None,
-) -> dict[str, Any]:
-    """J(t) of a micro-batch, and the cross-entropy of its exits.
-
-    J(t) = sum over l of w(t,l) CE(g(x_{l+1}), labels), plus what is distilled. CE is the mean over
-    learnt tokens: the sum over those of this micro-batch divided by num_items, the number in all
-    micro-batches of the step (by default those of this one). Terms of a frozen model that have no
-    gradient, the last layer's above all, are left out.
-
-    Returns:
-        `loss` to be differentiated, and `exit_losses`: detached cross-entropies by layer.
-    """
-    last = plan.num_layers - 1
-    weights = trained_weights(model, plan)
-    states = exit_states(
-        model, input_ids, {*weights, last}, plan.num_layers, plan.dropout, attention_mask
-    )
-    labels_R = labels.flatten()
-    scale = 1.0 / (num_items if num_items is not None else (labels_R != IGNORED).sum())
-    teacher_RD = states[last].detach().flatten(0, 1)
-    share = plan.exit_distillation / max(1, len(weights.keys() - {last}))
-    adapters = adapters_of(model)
-    total: Any = 0.0 if weights or adapters is None else adapters.zero()
-    found: dict[int, Tensor] = {}
-    for layer, weight in weights.items():
-        taught_by = (model, teacher_RD) if share and layer != last else None
-        chunks = _chunks(layer, states[layer], labels_R)
-        sums = [_checkpointed(model, chunk, taught_by) for chunk in chunks]
-        cross_entropy = torch.stack([pair[0] for pair in sums]).sum() * scale
-        total = total + weight * cross_entropy
-        if taught_by:
-            total = total + share * torch.stack([pair[1] for pair in sums]).sum() * scale
-        found[layer] = cross_entropy.detach()
-    if base_model is not None and plan.base_distillation:
-        base_RD = _base_states(base_model, input_ids, attention_mask)
-        sums = [
-            _checkpointed(model, chunk, (base_model, base_RD))[1]
-            for chunk in _chunks(last, states[last], labels_R)
-        ]
-        total = total + plan.base_distillation * torch.stack(sums).sum() * scale
-    return {"loss": total, "exit_losses": found}
-
-
-class Chunk(NamedTuple):
-    """Some rows of one exit: states [R, D], labels [R], and where they lie among all rows."""
-
-    layer: int
-    states_RD: Tensor
-    labels_R: Tensor
-    rows: slice
-
-
-def _chunks(layer: int, states_BTD: Tensor, labels_R: Tensor) -> Iterator[Chunk]:
-    states_RD = states_BTD.flatten(0, 1)
-    for first in range(0, len(labels_R), HEAD_ROWS):
-        rows = slice(first, first + HEAD_ROWS)
-        yield Chunk(layer, states_RD[rows], labels_R[rows], rows)
-
-
-def _checkpointed(
-    model: nn.Module, chunk: Chunk, taught_by: tuple[nn.Module, Tensor] | None
-) -> tuple[Tensor, Tensor]:
-    """Summed losses of a chunk; its logits are made again for the gradient, not kept."""
-    pair: tuple[Tensor, Tensor] = checkpoint(
-        _chunk_losses, model, chunk, taught_by, use_reentrant=False, preserve_rng_state=False
-    )
-    return pair
-
-
-def _chunk_losses(
-    model: nn.Module, chunk: Chunk, taught_by: tuple[nn.Module, Tensor] | None
-) -> tuple[Tensor, Tensor]:
-    """Sums over learnt rows: cross-entropy, and the divergence from a teacher (0 without one)."""
-    logits_RV = exit_logits(model, chunk.states_RD, chunk.layer)
-    cross_entropy = F.cross_entropy(
-        logits_RV, chunk.labels_R, ignore_index=IGNORED, reduction="sum"
-    )
-    if taught_by is None:
-        return cross_entropy, cross_entropy.new_zeros(())
-    teacher, teacher_RD = taught_by
-    with torch.no_grad():
-        wanted_RV = F.log_softmax(exit_logits(teacher, teacher_RD[chunk.rows]), dim=-1)
-    given_RV = F.log_softmax(logits_RV, dim=-1)
-    divergence_RV = F.kl_div(given_RV, wanted_RV, reduction="none", log_target=True)
-    learnt_R = (chunk.labels_R != IGNORED).float()
-    return cross_entropy, (divergence_RV.sum(-1) * learnt_R).sum()
-
-
-@torch.no_grad()
-def _base_states(base_model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Last states of the model that the run began with, [R, D]."""
-    last = len(stack_of(base_model).layers) - 1
-    states = exit_states(base_model, input_ids, {last}, last + 1, None, attention_mask)
-    return states[last].flatten(0, 1)

@@ -20,8 +20,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from training.errors import TrainingError
 from training.evaluate import ExitScores, score_exits
-from training.exits import StepPlan, exit_losses, plan_step
+from training.exits import StepPlan, plan_step
 from training.growth import Growth
+from training.losses import exit_losses
 from training.recipe import Draws, Recipe, stage_of
 from training.rows import Mixture, Row
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from tests.model_builder import KINDS, WINDOW, make_config
-from training.exits import Dropout, StepPlan, exit_logits, exit_losses, exit_states, plan_step
+from training.exits import Dropout, StepPlan, exit_logits, exit_states, plan_step
+from training.losses import exit_losses
 from training.models import start_as_identity
 from training.recipe import Draws, Recipe, drop_probability
 from training.rows import IGNORED
@@ -224,7 +225,7 @@ def weighted_sum(model: Any, ids: Tensor, labels: Tensor, weights: dict[int, flo
 def test_the_chunks_of_the_head_change_neither_loss_nor_gradients(
     kind: str, head_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.exits.HEAD_ROWS", head_rows)
+    monkeypatch.setattr("training.losses.HEAD_ROWS", head_rows)
     model, ids = model_of(kind), ids_of()
     labels = labels_of(ids)
     plan = plan_step(Recipe(NUM_LAYERS, p_max=0.0, rotation=2, e_scale=0.5), Draws(0, 1, 0), 10)

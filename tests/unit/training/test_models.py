@@ -51,7 +51,7 @@ def test_only_adapters_train_and_the_written_model_has_them_merged(
 ) -> None:
     run = run_of(continued_values(base, lora={"rank": 2}, trainer=SHORT), data, out)
     before = weights(run)
-    finished = finish(run, run.trainer.train().metrics)
+    finished = finish(run, run.trainer.train().metrics["train_runtime"])
     assert finished.quality is not None
     after = weights(run)
     for name, value in before.items():
@@ -128,7 +128,7 @@ def test_the_written_model_is_the_one_that_was_trained(
     values = continued_values(base, trainer={"max_steps": 1})
     values["model"]["store_dtype"] = dtype
     run = run_of(values, data, out)
-    finish(run, run.trainer.train().metrics)
+    finish(run, run.trainer.train().metrics["train_runtime"])
     written = loaded(out / "model")
     stored = AutoModelForCausalLM.from_pretrained(out / "model")
     assert stored.dtype == getattr(torch, dtype)
@@ -319,6 +319,6 @@ def test_a_damaged_checkpoint_is_named(
 
 def test_the_config_is_kept_whole_in_the_report(data: Path, out: Path) -> None:
     run = run_of(run_values(trainer={"max_steps": 1}), data, out)
-    finish(run, run.trainer.train().metrics)
+    finish(run, run.trainer.train().metrics["train_runtime"])
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert config_of(report["config"]) == run.config
