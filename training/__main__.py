@@ -4,12 +4,9 @@ torchrun --nproc-per-node 8 -m training layerskip --config FILE --data DIR --out
 python -m training card --run DIR
 """
 
-import sys
-
 import typer
 
 from training.commands import card, layerskip
-from training.errors import TrainingError
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
@@ -18,8 +15,4 @@ app.command()(layerskip)
 app.command()(card)
 
 if __name__ == "__main__":
-    try:
-        app()
-    except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    app()

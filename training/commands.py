@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from training.errors import one_line_errors
+
 ConfigFile = Annotated[Path, typer.Option(help="YAML file of the run; see training/regimes.")]
 DataDir = Annotated[Path | None, typer.Option(help="Directory of the texts.")]
 OutDir = Annotated[Path, typer.Option(help="Directory of checkpoints, logs, report and model.")]
@@ -34,7 +36,8 @@ def layerskip(
     if num_threads:
         torch.set_num_threads(num_threads)
     console = Console()
-    finished = train(config, data, out, overrides or [], resume, console)
+    with one_line_errors():
+        finished = train(config, data, out, overrides or [], resume, console)
     if not finished.is_first_process:
         return
     card_path = write_card(out)
@@ -55,4 +58,5 @@ def card(
     """Write the model card of a finished run anew."""
     from training.card import write_card
 
-    print(write_card(run, comparison, machine))
+    with one_line_errors():
+        print(write_card(run, comparison, machine))

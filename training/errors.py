@@ -4,11 +4,20 @@ It knows nothing of what went wrong; its text says what is wrong and how to mend
 commands print it as one line, without a traceback.
 """
 
-from shared.errors import ShortstackError
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-class TrainingError(ShortstackError):
+class TrainingError(Exception):
     """An input that the user can mend: a path, a setting, a file."""
 
-    status = "INVALID_ARGUMENT"
-    http_status = 400
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the process with one line on stderr and status 1 for a TrainingError."""
+    try:
+        yield
+    except TrainingError as error:
+        print(f"shortstack train: {error}", file=sys.stderr)
+        sys.exit(1)
