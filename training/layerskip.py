@@ -243,9 +243,10 @@ def num_parameters(model: Any, trained: bool = False) -> int:
 
 
 def _num_beside(model: Any) -> int:
-    """Weights that lie beside the model, for drafts alone."""
+    """Weights that the written model does not have: merged into it, or for drafts alone."""
     adapters = adapters_of(model)
-    return 0 if adapters is None else num_parameters(adapters)
+    merged = sum(weight.numel() for name, weight in model.named_parameters() if "lora_" in name)
+    return merged + (0 if adapters is None else num_parameters(adapters))
 
 
 def finish(run: Run, train_s: float) -> Finished:

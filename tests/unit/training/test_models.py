@@ -62,6 +62,8 @@ def test_only_adapters_train_and_the_written_model_has_them_merged(
         assert not torch.allclose(written(IDS).logits, loaded(base)(IDS).logits, atol=1e-3)
     assert written.state_dict().keys() == loaded(base).state_dict().keys()
     assert not list((out / "model").glob("adapter*"))
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["num_parameters"] == sum(weight.numel() for weight in written.parameters())
 
 
 @PEFT_WARNS
