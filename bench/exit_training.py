@@ -97,6 +97,10 @@ def compared(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             f" ({control['num_tokens'] / 1e6:.1f} million tokens) in every arm."
             " The control is ordinary training: all layers from the first step, no early-exit"
             " loss, no layer dropout."
+            + (
+                " `ungrown` is the recipe with all layers from the first step."
+                * ("ungrown" in arms)
+            )
         ),
         "exits": exits,
         "arms": arms,
