@@ -29,8 +29,16 @@ from training.sections import (
     TokenizerSection,
 )
 
-KEYS_OURS = ("output_dir", "seed", "data_seed", "remove_unused_columns", "label_names")
-"""Arguments of the trainer that this configuration sets from its own sections."""
+KEYS_OURS = (
+    "output_dir",
+    "seed",
+    "data_seed",
+    "remove_unused_columns",
+    "label_names",
+    "label_smoothing_factor",
+    "train_sampling_strategy",
+)
+"""Arguments of the trainer that the sections, the recipe's loss or the order of rows decide."""
 
 
 class RunConfig(Section):
@@ -74,7 +82,7 @@ class RunConfig(Section):
     def _sections_agree(self) -> "RunConfig":
         ours = sorted(set(self.trainer) & set(KEYS_OURS))
         if ours:
-            raise ValueError(f"trainer.{ours[0]} is set by this configuration; leave it out")
+            raise ValueError(f"trainer.{ours[0]} is decided by this configuration; leave it out")
         num_steps = self.trainer.get("max_steps", 0)
         if type(num_steps) is not int or num_steps < 1:
             raise ValueError("trainer.max_steps must be a whole number, at least 1")

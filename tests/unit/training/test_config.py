@@ -88,7 +88,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, make: Any) -> None:
         ({"trainer": {"max_steps": "many"}}, r"trainer\.max_steps must be a whole number"),
         ({"trainer": {"max_steps": None}}, r"trainer\.max_steps must be a whole number"),
         ({"trainer": {"max_steps": [3]}}, r"trainer\.max_steps must be a whole number"),
-        ({"trainer": {"seed": 3}}, r"trainer\.seed is set by this configuration; leave it out"),
+        ({"trainer": {"seed": 3}}, r"trainer\.seed is decided by this configuration; leave it out"),
         ({"trainer": None}, "trainer: Field required"),
         ({"lora": {"rank": 4}}, "lora, freeze and recipe.base_distillation need model.path"),
         ({"recipe": {"base_distillation": 1.0}}, "recipe.base_distillation need model.path"),
@@ -177,3 +177,11 @@ def test_arguments_that_the_trainer_does_not_take_are_named(
     config = read_config(written(tmp_path, run_values(trainer=arguments)))
     with pytest.raises(TrainingError, match=message):
         arguments_of(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["output_dir", "label_smoothing_factor", "train_sampling_strategy"]
+)
+def test_what_the_run_decides_itself_is_refused_of_the_trainer(name: str) -> None:
+    with pytest.raises(TrainingError, match=rf"trainer\.{name} is decided by this configuration"):
+        checked(run_values(trainer={name: "x"}), "of the test")
