@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from shared.model.linear import PackedLinear, TransposedLinear
 
 SHAPES = ((512, 256), (1408, 256), (256, 704), (2048, 256), (2304, 768), (4096, 768), (768, 2048))
+NUM_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 512)
 NUM_MATRICES = 12
 NUM_RUNS = 40
 
@@ -37,7 +38,7 @@ def print_shape(num_out: int, num_in: int) -> None:
     weights = [torch.randn(num_out, num_in) for _ in range(NUM_MATRICES)]
     packed = [PackedLinear(weight, None) for weight in weights]
     transposed = [TransposedLinear(weight, None) for weight in weights]
-    for num_rows in (1, 2, 4, 8):
+    for num_rows in NUM_ROWS:
         x_RI = torch.randn(num_rows, num_in)
         times = (
             median_us(lambda x=x_RI: [linear(x) for linear in packed]),

@@ -43,6 +43,8 @@ class Layer:
         self._num_kv_heads = config.num_kv_heads
         self._num_rotated = config.num_heads + config.num_kv_heads
         self._head_size = config.head_size
+        self._hidden_size = config.hidden_size
+        self._intermediate_size = config.intermediate_size
         self._window = config.windows[index]
         read = _LayerReader(config, index, weights, device)
         self._input_norm = read.norm("input_layernorm", config.hidden_size)
@@ -61,6 +63,17 @@ class Layer:
             "mlp.down_proj", config.hidden_size, config.intermediate_size, config.has_mlp_bias
         )
 
+    @property
+    def linears(self) -> tuple[tuple[Linear, int], ...]:
+        """The matrix products and the size of a row that each takes, to be measured alone."""
+        num_attended = self._num_heads * self._head_size
+        return (
+            (self._qkv, self._hidden_size),
+            (self._output, num_attended),
+            (self._gate_up, self._hidden_size),
+            (self._down, self._intermediate_size),
+        )
+
     def __call__(self, x_RD: torch.Tensor, rows: RowBatch, kv_2GSH: torch.Tensor) -> torch.Tensor:
         """Run the block, writing the rows' keys and values to their slots first."""
         num_rows = x_RD.shape[0]
@@ -72,7 +85,8 @@ class Layer:
         kv = heads[:, self._num_heads :]
         kv = kv.view(num_rows, 2, self._num_kv_heads, self._head_size).permute(1, 2, 0, 3)
         kv_2GSH.index_copy_(2, rows.slots_R, kv)
-        x_RD = self._output.add(self._attend(heads, rows, kv_2GSH), x_RD)
+        queries = heads[:, : self._num_heads]
+        x_RD = self._output.add(attend(queries, kv_2GSH, rows.spans, self._window), x_RD)
         gate_up = self._gate_up(self._post_norm(x_RD))
         gate, up = gate_up.chunk(2, -1)
         return self._down.add(F.silu(gate).mul_(up), x_RD)
@@ -83,16 +97,6 @@ class Layer:
         keys = heads[:, self._num_heads : self._num_rotated]
         queries.copy_(self._query_norm(queries))
         keys.copy_(self._key_norm(keys))
-
-    def _attend(self, heads: torch.Tensor, rows: RowBatch, kv_2GSH: torch.Tensor) -> torch.Tensor:
-        queries = heads[:, : self._num_heads]
-        if len(rows.spans) == 1:
-            return attend(queries, kv_2GSH, rows.spans[0], self._window)
-        parts = [
-            attend(queries[span.row_start : span.row_end], kv_2GSH, span, self._window)
-            for span in rows.spans
-        ]
-        return torch.cat(parts)
 
 
 class _LayerReader:

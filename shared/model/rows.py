@@ -15,19 +15,30 @@ from shared.model.page_table import PageTable
 
 @dataclass(slots=True)
 class Span:
-    """Rows of one session and where its keys and values lie."""
+    """Rows of one session and where its keys and values lie.
+
+    slot_ranges: half-open ranges of slots that hold the positions [0, kv_len), in their order.
+    masks: attention's, kept from layer to layer.
+    """
 
     row_start: int
     row_end: int
     kv_len: int
-    base_slot: int | None
-    gather_slots: torch.Tensor | None
+    slot_ranges: list[tuple[int, int]]
     masks: dict[tuple[int | None, int], torch.Tensor] = field(default_factory=dict)
+    _slots_T: torch.Tensor | None = None
 
     @property
     def num_rows(self) -> int:
         """Rows of this session in the pass."""
         return self.row_end - self.row_start
+
+    def slots_on(self, device: torch.device) -> torch.Tensor:
+        """Return the slots of positions [0, kv_len) one by one, made once per pass."""
+        if self._slots_T is None:
+            slots = [slot for first, end in self.slot_ranges for slot in range(first, end)]
+            self._slots_T = torch.tensor(slots, device=device)
+        return self._slots_T
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +81,27 @@ def pack_rows(sessions: list[SessionRows], rope_table_P1C: torch.Tensor) -> RowB
     positions: list[int] = []
     spans: list[Span] = []
     for session in sessions:
+        start = len(slots)
         end = session.start + len(session.token_ids)
-        spans.append(_make_span(session.table, len(slots), session.start, end, device))
         token_ids += session.token_ids
         slots += session.table.slots(session.start, end)
         positions += range(session.start, end)
-    positions_R = torch.tensor(positions, device=device)
-    return RowBatch(
-        torch.tensor(token_ids, device=device),
-        torch.tensor(slots, device=device),
-        rope_table_P1C.index_select(0, positions_R),
-        spans,
-    )
+        spans.append(Span(start, len(slots), end, _slot_ranges(session.table, end)))
+    # One copy to the device for all three.
+    packed_3R = torch.tensor((token_ids, slots, positions), device=device)
+    token_ids_R, slots_R, positions_R = packed_3R.unbind(0)
+    rope_R1C = rope_table_P1C.index_select(0, positions_R)
+    return RowBatch(token_ids_R, slots_R, rope_R1C, spans)
 
 
-def _make_span(
-    table: PageTable, row_start: int, start: int, end: int, device: torch.device
-) -> Span:
-    base = table.base_slot
-    gather = None if base is not None else torch.tensor(table.slots(0, end), device=device)
-    return Span(row_start, row_start + end - start, end, base, gather)
+def _slot_ranges(table: PageTable, end: int) -> list[tuple[int, int]]:
+    """Return the ranges of slots that hold the positions [0, end)."""
+    ranges: list[tuple[int, int]] = []
+    for extent in table.extents:
+        first = extent.first_page * table.page_size
+        taken = min(extent.num_pages * table.page_size, end)
+        ranges.append((first, first + taken))
+        end -= taken
+        if end == 0:
+            break
+    return ranges

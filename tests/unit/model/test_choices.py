@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from shared.ids import TokenId
+from shared.model import sampling
 from shared.model.sampling import RowChoice, choose, gumbel, logprobs_of, warp
 from shared.speculation.vocabulary import SamplingParams
 
@@ -117,13 +118,28 @@ def test_rows_of_several_sessions_are_chosen_as_if_alone() -> None:
     ]
     logits = random_logits(1, 12)
     rows = [RowChoice(kinds[i // 3], 10 + i, 2, ids(range(10 + i))) for i in range(12)]
-    alone = [choose(logits[i : i + 1], [rows[i]]).tokens[0] for i in range(12)]
-    assert choose(logits, rows).tokens == alone
+    alone = [choose(logits[i : i + 1], [rows[i]], with_confidences=True) for i in range(12)]
+    assert choose(logits, rows).tokens == [one.tokens[0] for one in alone]
     for seed in range(5):
         order = torch.randperm(12, generator=torch.Generator().manual_seed(seed)).tolist()
-        found = choose(logits[order], [rows[i] for i in order])
-        assert found.tokens == [alone[i] for i in order]
-        assert len(found.confidences) == 12
+        found = choose(logits[order], [rows[i] for i in order], with_confidences=True)
+        assert found.tokens == [alone[i].tokens[0] for i in order]
+        expected = [alone[i].confidences[0] for i in order]
+        assert found.confidences == pytest.approx(expected, rel=1e-5)
+
+
+def test_sessions_that_differ_in_their_seed_alone_keep_their_own_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sampling, "NOISE_CHUNK", 3 * VOCAB_SIZE)
+    logits = random_logits(1, 8)
+    logits[:] = logits[0]
+    rows = [RowChoice(SamplingParams(1.5, top_k=50, seed=seed), 7) for seed in range(8)]
+    alone = [choose(logits[i : i + 1], [rows[i]]).tokens[0] for i in range(8)]
+    kept = logits.clone()
+    assert choose(logits, rows).tokens == alone
+    assert len(set(alone)) > 3
+    assert torch.equal(logits, kept), "the logits were changed"
 
 
 def test_confidence_under_greedy_is_the_raw_probability_of_the_choice() -> None:
@@ -141,7 +157,7 @@ def test_confidence_under_greedy_is_the_raw_probability_of_the_choice() -> None:
 def test_confidence_under_sampling_is_the_sigmoid_of_the_gap_of_perturbed_scores() -> None:
     logits = random_logits(6)
     params = SamplingParams(0.7, seed=11)
-    choices = choose(logits, [RowChoice(params, 9)])
+    choices = choose(logits, [RowChoice(params, 9)], with_confidences=True, with_gaps=True)
     scores = logits[0] / 0.7 + gumbel(11, [9], VOCAB_SIZE, CPU)[0]
     best, second = scores.topk(2).values.tolist()
     assert choices.tokens == [int(scores.argmax())]
@@ -150,7 +166,8 @@ def test_confidence_under_sampling_is_the_sigmoid_of_the_gap_of_perturbed_scores
 
 
 def test_the_only_token_left_is_chosen_with_full_confidence() -> None:
-    choices = choose(random_logits(7), [RowChoice(SamplingParams(1.0, top_k=1), 1)])
+    only = RowChoice(SamplingParams(1.0, top_k=1), 1)
+    choices = choose(random_logits(7), [only], with_confidences=True)
     assert choices.tokens == [int(random_logits(7).argmax())]
     assert choices.confidences == [1.0]
 

@@ -10,6 +10,7 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from shared.errors import BadModel
+from shared.model import attention
 from shared.model.attention import attend
 from shared.model.config import read_config
 from shared.model.layer_stack import load_stack
@@ -81,13 +82,20 @@ def naive_attention(
 @pytest.mark.parametrize("window", [None, 1, 2, 7, 64])
 @pytest.mark.parametrize("pages", [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14],
                                    [14, 3, 4, 9, 0, 1, 2, 12, 5, 6, 7, 13, 8, 10, 11]],
-                         ids=["in place", "gathered"])  # fmt: skip
+                         ids=["in place", "in several ranges"])  # fmt: skip
+@pytest.mark.parametrize("range_bytes", [0, 1 << 40], ids=["merged", "gathered"])
 @pytest.mark.parametrize(
     ("start", "num_rows"), [(0, 1), (0, 9), (12, 1), (11, 5), (3, 32), (20, 36), (0, 59)]
 )
 def test_attention_equals_a_naive_one(
-    start: int, num_rows: int, pages: list[int], window: int | None
+    start: int,
+    num_rows: int,
+    range_bytes: int,
+    pages: list[int],
+    window: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(attention, "RANGE_BYTES", range_bytes)
     generator = torch.Generator().manual_seed(start + num_rows)
     page_size, end = 4, start + num_rows
     table = PageTable([Extent(page, 1) for page in pages], page_size)
@@ -98,11 +106,43 @@ def test_attention_equals_a_naive_one(
     queries = torch.randn(num_rows, NUM_HEADS, HEAD_SIZE, generator=generator)
     factors = torch.ones(64, 1, HEAD_SIZE // 2, dtype=torch.complex64)
     batch = pack_rows([SessionRows(table, [1] * num_rows, start)], factors)
-    found = attend(queries, kv, batch.spans[0], window)
+    found = attend(queries, kv, batch.spans, window)
     keys, values = own.transpose(1, 2)
     torch.testing.assert_close(
         found, naive_attention(queries, keys, values, window), atol=1e-5, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("window", [None, 6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sessions_of_a_pass_are_attended_to_as_if_alone(
+    dtype: torch.dtype, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "RANGE_BYTES", 0)
+    generator = torch.Generator().manual_seed(6)
+    kv = torch.randn(2, GROUPS, 64, HEAD_SIZE, generator=generator).to(dtype)
+    shared_prefix = Extent(12, 3)
+    sessions = [
+        SessionRows(PageTable([Extent(0, 2)], 4), [1], 6),
+        SessionRows(PageTable([shared_prefix, Extent(4, 2)], 4), [1], 17),
+        SessionRows(PageTable([shared_prefix, Extent(6, 3)], 4), [1] * 3, 15),
+        SessionRows(PageTable([Extent(9, 3)], 4), [1] * 4, 7),
+        SessionRows(PageTable([shared_prefix, Extent(3, 1), Extent(2, 1)], 4), [1] * 3, 14),
+    ]
+    factors = torch.ones(64, 1, HEAD_SIZE // 2, dtype=torch.complex64)
+    batch = pack_rows(sessions, factors)
+    # As in a layer: queries lie beside the keys and values of their rows.
+    heads = torch.randn(batch.num_rows, NUM_HEADS + 2 * GROUPS, HEAD_SIZE, generator=generator)
+    queries = heads.to(dtype)[:, :NUM_HEADS]
+    found = attend(queries, kv, batch.spans, window)
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype == torch.float32 else 0.03
+    for session, span in zip(sessions, batch.spans, strict=True):
+        own = kv[:, :, session.table.slots(0, span.kv_len)].float()
+        rows = slice(span.row_start, span.row_end)
+        keys, values = own.transpose(1, 2)
+        expected = naive_attention(queries[rows].float(), keys, values, window)
+        torch.testing.assert_close(found[rows].float(), expected, atol=tolerance, rtol=tolerance)
 
 
 def test_rows_of_sessions_are_packed_in_order_and_cut_by_session() -> None:
