@@ -66,6 +66,10 @@ class Finished:
     speculation: SpeculationSummary = field(default_factory=SpeculationSummary)
     timings: Timings = field(default_factory=Timings)
     num_replays: int = 0
+    # Prompt tokens that the cell took from its prefix cache.
+    num_cached_tokens: int = 0
+    # How often the cell took the session's memory back and computed it again.
+    num_preemptions: int = 0
 
     @property
     def decode_tokens_per_s(self) -> float:
@@ -128,4 +132,6 @@ def _finished(message: pb.GenerateTextFinished) -> Finished:
         summary_from_proto(message.speculation),
         Timings(times.queue_ns, times.prefill_ns, times.decode_ns, times.draft_ns, times.verify_ns),
         message.num_replays,
+        message.num_cached_tokens,
+        message.num_preemptions,
     )

@@ -4,11 +4,13 @@ A command lists the types below as its parameters; typer reads range and help fr
 """
 
 import secrets
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from shared.control.fair_queue import Priority
 from shared.speculation.vocabulary import SamplingParams
 from shortstack.plan import CellKind
 from shortstack.request import Limits, Speculation
@@ -33,6 +35,23 @@ ExitAdapters = Annotated[
     typer.Option(help="What drafts read exits through: auto, off, or a file.", metavar="ADAPTERS"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class PriorityName(Enum):
+    """Priorities as they are typed."""
+
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def priority(self) -> Priority:
+        """The value."""
+        return Priority[self.name]
+
+
+# On whose account, and how urgently.
+Tenant = Annotated[str, typer.Option(help="Who asks; tenants share the service by tokens.")]
+Urgency = Annotated[PriorityName, typer.Option(help="Low waits until nobody else does, or long.")]
 
 # How tokens are chosen.
 Temperature = Annotated[float, typer.Option(min=0, max=100, help="0 is greedy.")]

@@ -5,9 +5,10 @@ Knows nothing of channels or answers. Absent options take the server's or the ce
 
 from dataclasses import dataclass, field
 
+from shared.control.fair_queue import Priority
 from shared.ids import RequestId, new_request_id
 from shared.rpc import shortstack_pb2 as pb
-from shared.rpc.convert import sampling_to_proto
+from shared.rpc.convert import PRIORITY_ON_WIRE, sampling_to_proto
 from shared.speculation.vocabulary import SamplingParams
 
 
@@ -35,16 +36,27 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Speculation:
-    """Wishes about speculation; they change the time an answer takes, never its text."""
+    """Wishes about speculation; they change the time an answer takes, never its text.
+
+    `mode` is `auto` (the server may shed it under load), `off`, or `force` (never shed).
+    """
 
     method: str = ""
     exit_layer: int | None = None
     max_draft_len: int | None = None
     stop_threshold: float | None = None
     policy: str = ""
+    mode: str = ""
 
 
 PLAIN = Speculation(method="off")
+
+
+def pinned(exit_layer: int, draft_len: int, stop_threshold: float = 0.0) -> Speculation:
+    """Return wishes that hold whatever the load: for measuring and checking."""
+    return Speculation(
+        "layerskip", exit_layer, draft_len, stop_threshold, policy="static", mode="force"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,8 @@ class Request:
     request_id: RequestId = field(default_factory=new_request_id)
     num_logprobs: int | None = None
     timeout_s: float = 300.0
+    tenant: str = ""
+    priority: Priority = Priority.NORMAL
 
     def to_proto(self) -> pb.GenerateTextRequest:
         """Write the request."""
@@ -70,6 +84,8 @@ class Request:
             stop_strings=self.limits.stop_strings,
             speculation=_speculation_to_proto(self.speculation),
             num_logprobs=self.num_logprobs,
+            tenant=self.tenant,
+            priority=PRIORITY_ON_WIRE[self.priority],
         )
         _set_input(message, self.prompt)
         return message
@@ -104,4 +120,5 @@ def _speculation_to_proto(speculation: Speculation) -> pb.SpeculationParams:
         max_draft_len=speculation.max_draft_len,
         stop_threshold=speculation.stop_threshold,
         policy=speculation.policy,
+        mode=speculation.mode,
     )

@@ -5,10 +5,12 @@ settings    its options
 servicer    the gRPC face: proto -> values -> proto
 request     one request as a checked value
 completion  one request from admission to its last message
-admission   how many run, how many wait
+admission   how many run, how many wait, whose turn it is; drain_rate: for how long;
+            token_bucket: how much a tenant may take
 active      running requests by id, for Cancel
 tokenizer   text <-> ids of the served model; chat: turns -> text
 detokenizer ids -> text, piece by piece; stops: where the text ends; text: both together
 session     one request on the cells, replays included; attempt: on one of them
-router      which cell; breaker: which not; cells: where they are; model_infos: what they run
+router      which cell; breaker: which not; prefix_index: which has seen the prompt;
+            cells: where they are; model_infos: what they run
 """

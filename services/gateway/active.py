@@ -3,26 +3,36 @@
 A request is ended where it waits for something of its own (a place, a cell): the task that serves
 it is cancelled there, and `Cancelled` is raised in its place, so that the client still gets a last
 message. While it writes to its client it is left alone, unless the client has stopped reading: then
-its stream is cut off.
+the task is cancelled in the write, and what the client finds when it reads on is an error.
+
+What a client has not taken is bounded by that too: a write returns once the transport has room for
+it, and nothing is read from a cell meanwhile, so that the cell's own stream fills and its session
+pauses. All that is held for a slow client is one message and the buffers of two streams.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from shared.errors import Cancelled, InvalidRequest
 from shared.ids import RequestId
 
-# A client that takes nothing for so long has stopped reading.
+log = logging.getLogger(__name__)
+
+# A client that takes nothing for so long after its request was cancelled has stopped reading.
 WRITE_TIMEOUT_S = 1.0
 
 
 class RunningRequest:
     """One request that can be ended from outside."""
 
-    def __init__(self, task: asyncio.Task[object]) -> None:
+    def __init__(self, request_id: RequestId, task: asyncio.Task[object]) -> None:
         """Start running, served by a task."""
         self.ended = asyncio.Event()
+        self.cut_off_reason = ""
+        self.is_slow_reader = False
+        self._request_id = request_id
         self._task = task
         self._is_cancelled = False
         self._is_waiting = False
@@ -35,8 +45,22 @@ class RunningRequest:
         try:
             await asyncio.wait_for(self.ended.wait(), WRITE_TIMEOUT_S)
         except TimeoutError:
-            self._task.cancel()
+            self._cut_off("cancelled by request id")
             await self.ended.wait()
+
+    @contextmanager
+    def writing(self, timeout_s: float) -> Iterator[None]:
+        """Mark a write to the client; one that takes longer ends the request. 0: however long."""
+        if not timeout_s:
+            yield
+            return
+        timer = asyncio.get_running_loop().call_later(
+            timeout_s, self._cut_off_slow_reader, timeout_s
+        )
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -57,6 +81,16 @@ class RunningRequest:
         finally:
             self._is_waiting = False
 
+    def _cut_off_slow_reader(self, timeout_s: float) -> None:
+        fields = {"request_id": self._request_id, "timeout_s": timeout_s}
+        log.warning("slow reader cut off", extra=fields)
+        self.is_slow_reader = True
+        self._cut_off(f"the client has taken nothing for {timeout_s:g} s")
+
+    def _cut_off(self, reason: str) -> None:
+        self.cut_off_reason = reason
+        self._task.cancel()
+
 
 class ActiveRequests:
     """All running requests of this gateway."""
@@ -76,7 +110,7 @@ class ActiveRequests:
             raise InvalidRequest(f"request_id {request_id!r} is running", field="request_id")
         task = asyncio.current_task()
         assert task is not None, "a request is served by a task"
-        running = self._by_id[request_id] = RunningRequest(task)
+        running = self._by_id[request_id] = RunningRequest(request_id, task)
         try:
             yield running
         finally:

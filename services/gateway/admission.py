@@ -1,40 +1,71 @@
-"""Admission: how many requests run at a time, and how many wait for it and how long.
+"""Admission: how many requests run at a time, whose turn it is, and how long they wait for it.
 
-First come, first served. Refusing is done before any work, with a delay after which another try
-makes sense, from the pace at which requests end. Knows nothing of what a request is.
+Tenants take turns by tokens (`shared.control.fair_queue`). Refusing is done before any work, with a
+delay after which another try makes sense, from the rate at which places come free. Knows nothing of
+what a request is but its tenant, priority, size and deadline.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 
-from shared.errors import QueueFull, WorkerDraining
+from services.gateway.drain_rate import DrainRate
+from services.gateway.token_bucket import TenantBuckets
+from shared.control.fair_queue import FairQueue, Priority
+from shared.errors import DeadlineExceeded, QueueFull, ShortstackError, WorkerDraining
 
-# Weight of the newest duration in the running mean.
-_PACE = 0.1
+MIN_RETRY_DELAY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """What bounds admission; 0 of a tenant's own bounds is none."""
+
+    max_running: int
+    max_waiting: int
+    timeout_s: float
+    ageing_s: float = 10.0
+    max_running_of_tenant: int = 0
+    tenant_tokens_per_s: float = 0.0
+    tenant_burst_tokens: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request wants: at most so many tokens, prompt included, by a point of the clock."""
+
+    tenant: str = ""
+    priority: Priority = Priority.NORMAL
+    num_tokens: int = 1
+    deadline_s: float = inf
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """A place that is held or waited for; its holder notes the tokens that it really takes."""
+
+    claim: Claim
+    num_used: int = 0
+    # Done when the turn has come, or with the reason why it will not; None if nobody waited.
+    turn: "asyncio.Future[ShortstackError | None] | None" = field(default=None, repr=False)
 
 
 class Admission:
-    """A counter of places with a bounded queue before it."""
+    """A counter of places with a bounded, fair queue before it."""
 
-    def __init__(
-        self,
-        max_running: int,
-        max_waiting: int,
-        timeout_s: float,
-        *,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
+    def __init__(self, limits: AdmissionLimits, *, clock: Callable[[], float] = monotonic) -> None:
         """Start empty and open."""
-        self._max_running = max_running
-        self._max_waiting = max_waiting
-        self._timeout_s = timeout_s
+        self._limits = limits
         self._clock = clock
         self._num_running = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._mean_duration_s = 1.0
+        self._running_of: Counter[str] = Counter()
+        self._queue: FairQueue[Place] = FairQueue(limits.ageing_s)
+        self._buckets = TenantBuckets(limits.tenant_tokens_per_s, limits.tenant_burst_tokens)
+        self._rate = DrainRate(limits.max_running)
         self._is_closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -47,24 +78,42 @@ class Admission:
     @property
     def num_waiting(self) -> int:
         """Requests in the queue."""
-        return len(self._waiting)
+        return len(self._queue)
+
+    def check_open(self, tenant: str) -> None:
+        """Refuse early, before the size of a request is known, what would be refused anyway.
+
+        Raises:
+            QueueFull, WorkerDraining: as `place`.
+        """
+        if self._is_closed:
+            raise WorkerDraining("the gateway shuts down", retry_delay_ms=1000)
+        is_full = len(self._queue) >= self._limits.max_waiting
+        if is_full and not self._has_room_for(tenant) and not self._queue.overfull(tenant, 1):
+            raise self._refusal(f"{len(self._queue)} requests wait already")
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def place(self, claim: Claim) -> AsyncIterator[Place]:
         """Hold a place; wait for it where need be.
 
         Raises:
-            QueueFull: too many wait already, or the wait took too long.
+            RateLimited: the tenant has taken too many tokens lately.
+            QueueFull: too many wait already, the turn would come too late or came too late.
+            DeadlineExceeded: the request's own time ended first.
             WorkerDraining: the gateway shuts down.
         """
-        await self._enter()
-        started_at = self._clock()
+        self.check_open(claim.tenant)
+        self._buckets.take(claim.tenant, claim.num_tokens, self._clock())
+        place = Place(claim)
         try:
-            yield
+            await self._enter(place)
+        except BaseException:
+            self._buckets.give_back(claim.tenant, claim.num_tokens, self._clock())
+            raise
+        try:
+            yield place
         finally:
-            duration_s = self._clock() - started_at
-            self._mean_duration_s += _PACE * (duration_s - self._mean_duration_s)
-            self._leave()
+            self._leave(place)
 
     def close(self) -> None:
         """Refuse whoever comes from now on; those in the queue still get their turn."""
@@ -78,42 +127,120 @@ class Admission:
             return self._idle.is_set()
         return True
 
-    async def _enter(self) -> None:
-        if self._is_closed:
-            raise WorkerDraining("the gateway shuts down", retry_delay_ms=1000)
-        if self._num_running < self._max_running:
-            self._num_running += 1
-            self._idle.clear()
+    async def _enter(self, place: Place) -> None:
+        now_s = self._clock()
+        if self._has_room_for(place.claim.tenant):
+            self._begin(place, now_s)
             return
-        if len(self._waiting) >= self._max_waiting:
-            raise self._refusal(f"{len(self._waiting)} requests wait already")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._refuse_if_late(place.claim, now_s)
+        self._make_room_for(place.claim)
+        place.turn = asyncio.get_running_loop().create_future()
+        claim = place.claim
+        self._queue.push(place, claim.tenant, claim.priority, claim.num_tokens, now_s)
         try:
-            await asyncio.wait_for(asyncio.shield(turn), self._timeout_s)
-        except TimeoutError:
-            self._step_out(turn)
-            raise self._refusal(f"no place within {self._timeout_s:g} s") from None
-        except asyncio.CancelledError:
-            self._step_out(turn)
+            await self._wait(place.turn, claim, now_s)
+        except BaseException:
+            self._step_out(place, place.turn)
             raise
 
-    def _step_out(self, turn: "asyncio.Future[None]") -> None:
-        if turn.done():
-            self._leave()
-        else:
-            self._waiting.remove(turn)
+    async def _wait(
+        self, turn: "asyncio.Future[ShortstackError | None]", claim: Claim, now_s: float
+    ) -> None:
+        timeout_s = min(self._limits.timeout_s, claim.deadline_s - now_s)
+        try:
+            refusal = await asyncio.wait_for(asyncio.shield(turn), timeout_s)
+        except TimeoutError:
+            if timeout_s < self._limits.timeout_s:
+                raise DeadlineExceeded("the request's time ended in the queue") from None
+            raise self._refusal(f"no place within {timeout_s:g} s") from None
+        if refusal:
+            raise refusal
 
-    def _leave(self) -> None:
-        """Hand the place to the first in the queue, or put it back."""
-        if self._waiting:
-            self._waiting.popleft().set_result(None)
+    def _step_out(self, place: Place, turn: "asyncio.Future[ShortstackError | None]") -> None:
+        """Give up a turn that is waited for, or that has come already."""
+        if not turn.done():
+            self._queue.remove(place)
+        elif turn.result() is None:
+            self._leave(place)
+
+    def _has_room_for(self, tenant: str) -> bool:
+        """Whether a tenant can run one more at once. Whoever waits then cannot."""
+        return self._num_running < self._limits.max_running and not self._is_held(tenant)
+
+    def _is_held(self, tenant: str) -> bool:
+        most = self._limits.max_running_of_tenant
+        return bool(most) and self._running_of[tenant] >= most
+
+    def _refuse_if_late(self, claim: Claim, now_s: float) -> None:
+        """Refuse at once whose turn would hardly come in time."""
+        if self._is_held(claim.tenant):
+            return  # Its turn depends on its own tenant's requests, whose rate is not known.
+        left_s = min(claim.deadline_s - now_s, self._limits.timeout_s)
+        if self._rate.sure_wait_s(len(self._queue) + 1) <= left_s:
+            return  # In time even behind all others: no need to look for its turn.
+        num_before = self._queue.num_before(claim.tenant, claim.priority, claim.num_tokens, now_s)
+        if self._rate.sure_wait_s(num_before + 1) <= left_s:
             return
+        wait_s = self._rate.wait_s(num_before + 1, now_s)
+        raise self._refusal(
+            f"the turn would come in about {wait_s:.1f} s, {left_s:.1f} s are left",
+            wait_s - left_s,
+        )
+
+    def _make_room_for(self, claim: Claim) -> None:
+        """See to it that one more can wait; a tenant with more waiting gives up its newest."""
+        num_waiting = len(self._queue)
+        if num_waiting < self._limits.max_waiting:
+            return
+        given_up = self._queue.overfull(claim.tenant, claim.num_tokens)
+        refusal = self._refusal(f"{num_waiting} requests wait already")
+        if given_up is None or given_up.turn is None:
+            raise refusal
+        self._queue.remove(given_up)
+        given_up.turn.set_result(refusal)
+
+    def _begin(self, place: Place, now_s: float) -> None:
+        tenant = place.claim.tenant
+        self._num_running += 1
+        self._note_running(tenant, 1)
+        self._idle.clear()
+        if self._num_running == self._limits.max_running:
+            self._rate.note_full(now_s)
+
+    def _leave(self, place: Place) -> None:
+        """Put a place back, and hand out what is free."""
+        now_s, claim = self._clock(), place.claim
+        self._rate.note_free(now_s)
         self._num_running -= 1
+        self._note_running(claim.tenant, -1)
+        num_unused = claim.num_tokens - place.num_used
+        self._buckets.give_back(claim.tenant, num_unused, now_s)
+        if place.turn:
+            self._queue.refund(claim.tenant, num_unused)
+            self._queue.charge(claim.tenant, -num_unused)
+        self._hand_out(now_s)
         if not self._num_running:
             self._idle.set()
 
-    def _refusal(self, reason: str) -> QueueFull:
-        num_before = len(self._waiting) + 1
-        delay_s = self._mean_duration_s * num_before / self._max_running
-        return QueueFull(f"the gateway is busy: {reason}", retry_delay_ms=int(delay_s * 1000) + 1)
+    def _hand_out(self, now_s: float) -> None:
+        while self._num_running < self._limits.max_running:
+            if self._queue.peek(now_s) is None:
+                break
+            place = self._queue.pop(now_s)
+            assert place.turn is not None, "who is in the queue waits"
+            self._begin(place, now_s)
+            place.turn.set_result(None)
+
+    def _note_running(self, tenant: str, change: int) -> None:
+        self._running_of[tenant] += change
+        if not self._running_of[tenant]:
+            del self._running_of[tenant]
+        if self._limits.max_running_of_tenant:
+            self._queue.set_held(tenant, self._is_held(tenant))
+
+    def _refusal(self, reason: str, wait_s: float | None = None) -> QueueFull:
+        """Return the error with a delay: given, or until those that wait now will have left."""
+        if wait_s is None:
+            wait_s = self._rate.wait_s(len(self._queue) + 1, self._clock())
+        wait_s = min(max(wait_s, MIN_RETRY_DELAY_S), max(self._limits.timeout_s, 1.0))
+        return QueueFull(f"the gateway is busy: {reason}", retry_delay_ms=int(wait_s * 1000) + 1)

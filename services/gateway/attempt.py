@@ -25,7 +25,7 @@ from shared.errors import (
 from shared.ids import SessionId, new_session_id
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.channel import translated_errors
-from shared.rpc.convert import sampling_to_proto
+from shared.rpc.convert import PRIORITY_ON_WIRE, sampling_to_proto
 from shared.speculation.vocabulary import StopParams
 
 # A cell that ends our call unasked is as good as gone.
@@ -52,6 +52,8 @@ class SessionPlan:
     eos_token_ids: frozenset[int]
     deadline_s: float
     max_replays: int
+    # Of the prompt, as `prefix_index.prefix_hashes` makes them.
+    prefix_hashes: tuple[int, ...] = ()
 
     @property
     def stop(self) -> StopParams:
@@ -105,6 +107,7 @@ class Attempt:
         if not self.is_admitted:
             self.is_admitted = True
             self.router.breaker_of(self.cell).succeed()
+            self.router.note_prefix(self.cell, self.plan.prefix_hashes)
 
     @contextmanager
     def _recorded(self) -> Iterator[None]:
@@ -163,6 +166,8 @@ class Attempt:
             ),
             speculation=request.speculation,
             num_logprobs=request.num_logprobs,
+            tenant=request.tenant,
+            priority=PRIORITY_ON_WIRE[request.priority],
         )
 
 

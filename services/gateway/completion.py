@@ -10,10 +10,11 @@ from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 
 from services.gateway.active import RunningRequest
-from services.gateway.admission import Admission
+from services.gateway.admission import Admission, Claim, Place
 from services.gateway.attempt import SessionPlan, SessionStarted
 from services.gateway.cells import CellChannels
 from services.gateway.chat import ChatTurn
+from services.gateway.prefix_index import prefix_hashes
 from services.gateway.request import RequestLimits, TextRequest, fit_to_context
 from services.gateway.request_log import RequestLog
 from services.gateway.router import Router
@@ -65,6 +66,8 @@ class Finished:
     summary: SpeculationSummary
     timings: pb.SessionTimings
     num_replays: int
+    num_cached_tokens: int
+    num_preemptions: int
 
 
 CompletionEvent = Started | Tokens | Finished
@@ -94,12 +97,13 @@ class Completion:
     _summary: SpeculationSummary = field(default_factory=SpeculationSummary)
     _text: CompletionText | None = None
     _session: Session | None = None
+    _place: Place | None = None
     _prompt_len: int = 0
     _num_emitted: int = 0
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self._log = RequestLog(self.request.request_id)
+        self._log = RequestLog(self.request.request_id, tenant=self.request.tenant)
 
     async def run(self) -> AsyncGenerator[CompletionEvent, None]:
         """Yield what happens; the last event is `Finished`, unless an error ends it.
@@ -117,13 +121,19 @@ class Completion:
                 yield self._finish(FinishReason.CANCELLED)
 
     async def _begin(self, stack: AsyncExitStack) -> Session:
-        """Get a place and the prompt's ids; the place is given back with the stack."""
+        """Get the prompt's ids and a place; the place is given back with the stack.
+
+        The ids come first: what can never run is refused at once, and a place is shared out by the
+        tokens that the request may take.
+        """
+        admission = self.tools.admission
         with self.running.waiting():
-            await stack.enter_async_context(self.tools.admission.place())
-            self._log.note_admitted()
+            admission.check_open(self.request.tenant)
             prompt_ids = await self._encode()
-        self._prompt_len = len(prompt_ids)
-        self.request = fit_to_context(self.request, self._prompt_len, self.limits)
+            self._prompt_len = len(prompt_ids)
+            self.request = fit_to_context(self.request, self._prompt_len, self.limits)
+            self._place = await stack.enter_async_context(admission.place(self._claim()))
+        self._log.note_admitted()
         self._text = CompletionText(self.tools.tokenizer, prompt_ids, self.request.stop_strings)
         plan = SessionPlan(
             self.request,
@@ -131,6 +141,7 @@ class Completion:
             eos_token_ids=self.limits.model.eos_token_ids,
             deadline_s=self.deadline_s,
             max_replays=self.tools.max_replays,
+            prefix_hashes=prefix_hashes(prompt_ids),
         )
         self._session = Session(plan, self.tools.router, self.tools.channels)
         return self._session
@@ -154,12 +165,23 @@ class Completion:
                     return
             elif isinstance(event, SessionStarted):
                 self._log.note_session(event)
+                self._note_used()
                 if not is_started:
                     yield self._started(event)
                 is_started = True
             else:
                 yield self._finish_as(event)
                 return
+
+    def _claim(self) -> Claim:
+        request = self.request
+        num_tokens = self._prompt_len + request.max_new_tokens
+        return Claim(request.tenant, request.priority, num_tokens, self.deadline_s)
+
+    def _note_used(self) -> None:
+        """Tell the tokens taken so far, which the tenant pays for."""
+        assert self._place is not None, "a cell runs what has a place"
+        self._place.num_used = self._prompt_len + self._num_emitted
 
     async def _encode(self) -> tuple[int, ...]:
         prompt = self.request.prompt
@@ -179,6 +201,7 @@ class Completion:
         piece = self._text.push(round_.token_ids)
         sources = round_.sources[: piece.num_tokens]
         self._num_emitted += piece.num_tokens
+        self._note_used()
         num_accepted = sources.count(pb.TOKEN_SOURCE_ACCEPTED)
         self._summary.count(round_.draft_len, num_accepted, piece.num_tokens)
         self._log.note_round(round_)
@@ -202,15 +225,16 @@ class Completion:
 
     def _finish_as(self, event: pb.GenerateFinished) -> Finished:
         stop_reason = str(event.stop_token_id) if event.HasField("stop_token_id") else ""
-        return self._finish(FinishReason(event.finish_reason), stop_reason, event.timings)
+        return self._finish(FinishReason(event.finish_reason), stop_reason, event)
 
     def _finish(
         self,
         reason: FinishReason,
         stop_reason: str = "",
-        timings: pb.SessionTimings | None = None,
+        told: pb.GenerateFinished | None = None,
     ) -> Finished:
-        ended_by_string = reason is FinishReason.STOP and timings is None
+        """Return the end, with what the cell told of it; nothing where the gateway ended it."""
+        ended_by_string = reason is FinishReason.STOP and told is None
         held = "" if ended_by_string or self._text is None else self._text.flush()
         finished = Finished(
             text=held,
@@ -219,9 +243,12 @@ class Completion:
             prompt_len=self._prompt_len,
             num_emitted=self._num_emitted,
             summary=self._summary,
-            timings=timings or self._log.timings(),
+            timings=told.timings if told else self._log.timings(),
             num_replays=self._session.num_replays if self._session else 0,
+            num_cached_tokens=told.num_cached_tokens if told else 0,
+            num_preemptions=told.num_preemptions if told else 0,
         )
+        self._log.note_finished(finished.num_cached_tokens, finished.num_preemptions)
         self._log.finish_reason = reason.name.lower()
         return finished
 
@@ -231,6 +258,8 @@ class Completion:
         try:
             yield
         except BaseException as error:
+            if self.running.is_slow_reader:
+                self._log.finish_reason = "slow_reader"
             self._log.note_error(error)
             raise
         finally:

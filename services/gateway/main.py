@@ -12,14 +12,14 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from services.gateway.admission import Admission
+from services.gateway.admission import Admission, AdmissionLimits
 from services.gateway.cells import CellChannels, CellSource, StaticCells
 from services.gateway.completion import CompletionTools
 from services.gateway.model_infos import ModelInfos
 from services.gateway.request import RequestLimits
 from services.gateway.router import Router
 from services.gateway.servicer import GatewayParts, GatewayServicer
-from services.gateway.settings import GatewayServiceSettings
+from services.gateway.settings import GatewayServiceSettings, GatewaySettings
 from services.gateway.tokenizer import load_limits, load_tokenizer
 from shared.control.registry import CellDirectory
 from shared.errors import ShortstackError
@@ -48,11 +48,7 @@ class Gateway:
         self._channels = CellChannels()
         self._cells = _cell_source(settings, self._channels)
         self._infos = ModelInfos(lambda: self._cells.cells, self._channels, options.poll_cells_ms)
-        self._admission = Admission(
-            options.max_concurrent_requests,
-            options.max_queued_requests,
-            options.queue_timeout_ms / 1000,
-        )
+        self._admission = Admission(_admission_limits(options))
         self._server = ServiceServer([SERVICE_NAME], has_reflection=options.has_reflection)
         servicer = GatewayServicer(self._parts(settings))
         add_GatewayServiceServicer_to_server(servicer, self._server.grpc_server)
@@ -96,8 +92,26 @@ class Gateway:
             max_new_tokens=options.max_new_tokens,
             max_prompt_len=options.max_prompt_len,
         )
-        timeout_s = options.request_timeout_ms / 1000
-        return GatewayParts(tools, self._cells, self._infos, limits, timeout_s)
+        return GatewayParts(
+            tools,
+            self._cells,
+            self._infos,
+            limits,
+            request_timeout_s=options.request_timeout_ms / 1000,
+            slow_reader_timeout_s=options.slow_reader_timeout_ms / 1000,
+        )
+
+
+def _admission_limits(options: GatewaySettings) -> AdmissionLimits:
+    return AdmissionLimits(
+        max_running=options.max_concurrent_requests,
+        max_waiting=options.max_queued_requests,
+        timeout_s=options.queue_timeout_ms / 1000,
+        ageing_s=options.low_priority_ageing_ms / 1000,
+        max_running_of_tenant=options.max_running_per_tenant,
+        tenant_tokens_per_s=options.tenant_tokens_per_s,
+        tenant_burst_tokens=options.burst_tokens,
+    )
 
 
 def _cell_source(settings: GatewayServiceSettings, channels: CellChannels) -> CellSource:

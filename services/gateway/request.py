@@ -10,10 +10,16 @@ from dataclasses import dataclass, replace
 
 from services.gateway.chat import ROLES, ChatTurn
 from services.gateway.tokenizer import ModelLimits
+from shared.control.fair_queue import Priority
 from shared.errors import InvalidRequest, ModelNotFound
 from shared.ids import RequestId, new_request_id
 from shared.rpc import shortstack_pb2 as pb
-from shared.rpc.convert import sampling_from_proto
+from shared.rpc.convert import (
+    mode_from_proto,
+    priority_from_proto,
+    sampling_from_proto,
+    tenant_from_proto,
+)
 from shared.speculation.vocabulary import SamplingParams
 
 MAX_STOP_STRINGS = 16
@@ -51,6 +57,8 @@ class TextRequest:
     num_logprobs: int | None = None
     # For the cell; the gateway reads nothing of it.
     speculation: pb.SpeculationParams | None = None
+    tenant: str = ""
+    priority: Priority = Priority.NORMAL
 
 
 def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> TextRequest:
@@ -78,6 +86,8 @@ def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> Tex
         stop_strings=_stop_strings_of(message),
         num_logprobs=_num_logprobs_of(message),
         speculation=_speculation_of(message),
+        tenant=tenant_from_proto(message.tenant),
+        priority=priority_from_proto(message.priority),
     )
 
 
@@ -200,6 +210,7 @@ def _speculation_of(message: pb.GenerateTextRequest) -> pb.SpeculationParams | N
     if not message.HasField("speculation"):
         return None
     speculation = message.speculation
+    mode_from_proto(speculation.mode)
     if speculation.HasField("stop_threshold"):
         _check(
             0 <= speculation.stop_threshold <= 1,

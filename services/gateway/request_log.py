@@ -19,6 +19,7 @@ class RequestLog:
     """What is known of a request so far; times are of `monotonic_ns`."""
 
     request_id: RequestId
+    tenant: str = ""
     finish_reason: str = ""
     status: str = "OK"
     error_type: str = ""
@@ -26,6 +27,8 @@ class RequestLog:
     session_id: str = ""
     method: str = ""
     exit_layer: int = 0
+    num_cached_tokens: int = 0
+    num_preemptions: int = 0
     _arrived_ns: int = field(default_factory=monotonic_ns)
     _admitted_ns: int = 0
     _started_ns: int = 0
@@ -45,6 +48,10 @@ class RequestLog:
         self._first_token_ns = self._first_token_ns or monotonic_ns()
         if round_.draft_len:
             self.method, self.exit_layer = round_.method, round_.exit_layer
+
+    def note_finished(self, num_cached_tokens: int, num_preemptions: int) -> None:
+        """Note what the cell told of the session's memory."""
+        self.num_cached_tokens, self.num_preemptions = num_cached_tokens, num_preemptions
 
     def note_error(self, error: BaseException) -> None:
         """Note what ended the request, if it was no regular end."""
@@ -75,6 +82,7 @@ class RequestLog:
             "request finished",
             extra={
                 "request_id": self.request_id,
+                "tenant": self.tenant,
                 "session_id": self.session_id,
                 "cell_id": self.cell_id,
                 "method": self.method or "off",
@@ -83,6 +91,8 @@ class RequestLog:
                 "num_emitted": num_emitted,
                 "num_draft_tokens": summary.num_draft_tokens,
                 "num_accepted": summary.num_accepted_tokens,
+                "num_cached_tokens": self.num_cached_tokens,
+                "num_preemptions": self.num_preemptions,
                 "finish_reason": self.finish_reason,
                 "replays": num_replays,
                 "queue_ms": self._ms_until(self._admitted_ns or now),

@@ -3,7 +3,12 @@
 Two of the live cells are drawn and the less loaded one is taken: nearly as good as the least loaded
 of all, and gateways that look at the same old numbers do not all run to the same cell (Mitzenmacher
 2001, "The power of two choices"). Load is what the cell last said of itself, or this gateway's own
-count where that is newer. Knows neither channels nor requests.
+count where that is newer.
+
+The cell that has seen most of the prompt before is always one of the two, and is taken although it
+is a little more loaded: what it has kept need not be computed again. Once it is much more loaded,
+the other one gets the prompt, and is known to have it from then on. Knows neither channels nor
+requests.
 """
 
 import random
@@ -12,10 +17,13 @@ from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 
 from services.gateway.breaker import Breaker
+from services.gateway.prefix_index import PrefixIndex
 from shared.control.registry import CellLease
 from shared.errors import NoCell
 
 BootKey = tuple[str, int]
+# Shares of a cell's sessions by which it may be more loaded and still be taken for its prefix.
+MAX_LOAD_GAP = 0.2
 
 
 class Router:
@@ -34,13 +42,20 @@ class Router:
         self._generator = generator or random.Random()
         self._breakers: dict[BootKey, Breaker] = {}
         self._num_running: Counter[BootKey] = Counter()
+        self._prefixes = PrefixIndex()
 
-    def pick(self, model_name: str, excluded: Collection[str] = ()) -> CellLease:
+    def pick(
+        self,
+        model_name: str,
+        excluded: Collection[str] = (),
+        prefix_hashes: Sequence[int] = (),
+    ) -> CellLease:
         """Return the cell for a request.
 
         Args:
             model_name: the model to be run.
             excluded: cells that this request has been on.
+            prefix_hashes: of its prompt, as `prefix_index.prefix_hashes` makes them.
 
         Raises:
             NoCell: none is left; with the time to wait where it is known.
@@ -60,8 +75,7 @@ class Router:
                 f"every cell of {model_name!r} keeps failing",
                 retry_delay_ms=int(min(waits.values()) * 1000) + 1,
             )
-        drawn = self._generator.sample(ready, min(2, len(ready)))
-        return min(drawn, key=self._load_of)
+        return self._best_of_two(ready, prefix_hashes)
 
     def breaker_of(self, cell: CellLease) -> Breaker:
         """Return the breaker of this boot of a cell; a new boot starts with a clean record."""
@@ -79,16 +93,42 @@ class Router:
         if not self._num_running[key]:
             del self._num_running[key]
 
+    def note_prefix(self, cell: CellLease, prefix_hashes: Sequence[int]) -> None:
+        """Note that a cell runs a prompt."""
+        self._prefixes.note(_key_of(cell), prefix_hashes)
+
+    def _best_of_two(self, ready: Sequence[CellLease], prefix_hashes: Sequence[int]) -> CellLease:
+        drawn = self._generator.sample(ready, min(2, len(ready)))
+        num_known = {
+            cell.cell_id: self._prefixes.num_known(_key_of(cell), prefix_hashes) for cell in ready
+        }
+        knowing = max(ready, key=lambda cell: num_known[cell.cell_id])
+        most = num_known[knowing.cell_id]
+        if most and all(num_known[cell.cell_id] < most for cell in drawn):
+            drawn = [knowing, drawn[0]]
+        calm = min(drawn, key=self._load_of)
+        known = max(drawn, key=lambda cell: num_known[cell.cell_id])
+        gap = self._share_of(known) - self._share_of(calm)
+        knows_more = num_known[known.cell_id] > num_known[calm.cell_id]
+        return known if knows_more and gap <= MAX_LOAD_GAP and self._has_room(known) else calm
+
     def _load_of(self, cell: CellLease) -> tuple[float, bool, int]:
         """Return what is compared: sessions by room, then lack of a drafter, then lack of pages."""
+        return self._share_of(cell), cell.num_draft_workers == 0, -cell.num_free_pages
+
+    def _share_of(self, cell: CellLease) -> float:
+        """Return sessions by room for them."""
         num_sessions = max(cell.num_sessions, self._num_running[_key_of(cell)])
-        share = num_sessions / max(1, cell.max_sessions)
-        return share, cell.num_draft_workers == 0, -cell.num_free_pages
+        return num_sessions / max(1, cell.max_sessions)
+
+    def _has_room(self, cell: CellLease) -> bool:
+        return self._share_of(cell) < 1
 
     def _forget_all_but(self, cells: Sequence[CellLease]) -> None:
         live = {_key_of(cell) for cell in cells}
         for key in [key for key in self._breakers if key not in live]:
             del self._breakers[key]
+        self._prefixes.keep_only(live)
 
 
 def _key_of(cell: CellLease) -> BootKey:

@@ -1,7 +1,8 @@
 """The gRPC face of the gateway: messages to values, values to messages. Decides nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -20,11 +21,12 @@ from services.gateway.completion import (
 from services.gateway.model_infos import ModelInfos
 from services.gateway.request import RequestLimits, check_request
 from shared.control.registry import CellLease
-from shared.errors import InvalidRequest
+from shared.errors import Cancelled, InvalidRequest, ShortstackError
 from shared.ids import RequestId
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import summary_to_proto
 from shared.rpc.shortstack_pb2_grpc import GatewayServiceServicer
+from shared.rpc.status import abort
 from shared.speculation.vocabulary import SpeculationSummary
 
 
@@ -37,6 +39,7 @@ class GatewayParts:
     infos: ModelInfos
     limits: RequestLimits
     request_timeout_s: float
+    slow_reader_timeout_s: float
 
 
 class GatewayServicer(GatewayServiceServicer):
@@ -46,6 +49,7 @@ class GatewayServicer(GatewayServiceServicer):
         """Start with no running requests."""
         self._parts = parts
         self._active = ActiveRequests()
+        self._last_words: set[asyncio.Task[None]] = set()
 
     async def GenerateText(
         self, request: pb.GenerateTextRequest, context: grpc.aio.ServicerContext
@@ -57,11 +61,16 @@ class GatewayServicer(GatewayServiceServicer):
             completion = Completion(
                 checked, limits, self._parts.tools, running, self._deadline_s(context)
             )
-            async with aclosing(completion.run()) as events:
-                async for event in events:
-                    if isinstance(event, Finished):
-                        context.set_trailing_metadata(_trailers(event.summary))
-                    yield _response_of(event)
+            try:
+                async with aclosing(completion.run()) as events:
+                    async for event in events:
+                        if isinstance(event, Finished):
+                            context.set_trailing_metadata(_trailers(event.summary))
+                        with running.writing(self._parts.slow_reader_timeout_s):
+                            yield _response_of(event)
+            finally:
+                if running.cut_off_reason:
+                    self._leave_word(context, Cancelled(running.cut_off_reason))
 
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelResponse:
         """End a running request."""
@@ -76,6 +85,21 @@ class GatewayServicer(GatewayServiceServicer):
         """Say what is served."""
         cells = [_cell_info(cell) for cell in self._parts.cells.cells]
         return pb.ListModelsResponse(models=self._parts.infos.models(), cells=cells)
+
+    def _leave_word(self, context: grpc.aio.ServicerContext, error: ShortstackError) -> None:
+        """End a call whose client does not read; it finds the error if ever it does.
+
+        Nobody waits for that. Until then the transport keeps what it has of the call: one message.
+        """
+
+        async def tell() -> None:
+            # AbortError once it was taken; another one if the call was over before.
+            with suppress(grpc.aio.BaseError):
+                await abort(context, error)
+
+        task = asyncio.create_task(tell())
+        self._last_words.add(task)
+        task.add_done_callback(self._last_words.discard)
 
     def _limits(self) -> RequestLimits:
         limits = self._parts.limits
@@ -126,6 +150,8 @@ def _finished_of(event: Finished) -> pb.GenerateTextFinished:
         speculation=summary_to_proto(event.summary),
         timings=event.timings,
         num_replays=event.num_replays,
+        num_cached_tokens=event.num_cached_tokens,
+        num_preemptions=event.num_preemptions,
     )
 
 

@@ -32,6 +32,9 @@ from shared.speculation.vocabulary import FinishReason
 log = logging.getLogger(__name__)
 
 _NO_ROOM = (PoolExhausted, QueueFull, RateLimited)
+# Cells without room that a new request is sent to.
+MAX_REFUSALS = 2
+DEFAULT_RETRY_DELAY_MS = 1000
 
 
 @dataclass(slots=True)
@@ -46,6 +49,8 @@ class Session:
     num_losses: int = 0
     _left_cells: list[str] = field(default_factory=list)
     _last_error: ShortstackError | None = None
+    _refusals: list[ShortstackError] = field(default_factory=list)
+    _was_admitted: bool = False
 
     async def run(self) -> AsyncGenerator[SessionEvent, None]:
         """Yield what happens, up to and including the cell's last message.
@@ -69,6 +74,7 @@ class Session:
                 if finished := attempt.finished or self._end_of_emitted():
                     yield finished
                     return
+                self._was_admitted |= attempt.is_admitted
                 self.num_losses += attempt.is_admitted and isinstance(error, LOST)
                 self._leave(cell, error)
 
@@ -89,19 +95,28 @@ class Session:
 
     def _pick(self) -> CellLease:
         try:
-            cell = self.router.pick(self.plan.request.model_name, self._left_cells)
+            cell = self.router.pick(
+                self.plan.request.model_name, self._left_cells, self.plan.prefix_hashes
+            )
         except NoCell as error:
             if self._last_error is None:
                 raise
             if isinstance(self._last_error, _NO_ROOM):
-                raise self._last_error from None
+                raise self._no_room() from None
             raise NoCell(
                 f"{error.message}; the last one said: {self._last_error.message}",
                 retry_delay_ms=error.retry_delay_ms,
             ) from None
-        if self._last_error is not None:
+        if self._last_error is not None and not isinstance(self._last_error, _NO_ROOM):
             self.num_replays += 1
         return cell
+
+    def _no_room(self) -> ShortstackError:
+        """Return the last refusal with the shortest delay that any cell told: that one has room."""
+        last = self._refusals[-1]
+        delays_ms = [error.retry_delay_ms for error in self._refusals if error.retry_delay_ms]
+        delay_ms = min(delays_ms, default=DEFAULT_RETRY_DELAY_MS)
+        return type(last)(last.message, field=last.field, retry_delay_ms=delay_ms)
 
     def _leave(self, cell: CellLease, error: ShortstackError) -> None:
         """Note that a cell could not go on; raise when no other is to be tried."""
@@ -115,11 +130,22 @@ class Session:
             "error": error.message,
         }
         log.warning("cell left", extra=fields)
+        if isinstance(error, _NO_ROOM):
+            self._note_refusal(error)
+            return
         if self.num_replays < self.plan.max_replays:
             return
         if self.num_losses > max(1, self.plan.max_replays):
             log.error("request ended its cells", extra={**fields, "cells": self._left_cells})
             raise Internal(f"the request ended {self.num_losses} cells; it is not replayed again")
-        if isinstance(error, _NO_ROOM):
-            raise error
         raise NoCell(f"given up after {self.num_replays} replays: {error.message}") from None
+
+    def _note_refusal(self, error: ShortstackError) -> None:
+        """Note that a cell had no room; raise when no other is to be asked.
+
+        A new request asks one other cell: under load all are full, and asking each of them would
+        only add to it. One that was running is owed its end, so that every cell is asked.
+        """
+        self._refusals.append(error)
+        if not self._was_admitted and len(self._refusals) >= MAX_REFUSALS:
+            raise self._no_room() from None

@@ -4,6 +4,9 @@ from pydantic import Field, model_validator
 
 from shared.settings import Group, LogSettings, ModelSettings, RedisSettings, ServiceSettings
 
+# A tenant that has been idle may take at once what it could have taken in so long.
+DEFAULT_BURST_S = 10.0
+
 
 class GatewaySettings(Group):
     """SHORTSTACK_GATEWAY__*: the client's side."""
@@ -17,7 +20,22 @@ class GatewaySettings(Group):
     max_concurrent_requests: int = Field(256, ge=1, description="requests running at a time")
     max_queued_requests: int = Field(512, ge=0, description="requests that may wait to run")
     queue_timeout_ms: int = Field(30_000, ge=0, description="longest wait to run")
+    low_priority_ageing_ms: int = Field(
+        10_000, ge=0, description="wait after which a request of low priority counts as normal"
+    )
+    max_running_per_tenant: int = Field(
+        0, ge=0, description="requests of one tenant running at a time; 0: no bound of its own"
+    )
+    tenant_tokens_per_s: float = Field(
+        0.0, ge=0, description="tokens, prompts included, that a tenant may take; 0: any number"
+    )
+    tenant_burst_tokens: int = Field(
+        0, ge=0, description="unused tokens that a tenant may save up; 0: those of 10 s"
+    )
     request_timeout_ms: int = Field(300_000, ge=1, description="longest life of a request")
+    slow_reader_timeout_ms: int = Field(
+        30_000, ge=0, description="a client that takes nothing for so long loses its request; 0: no"
+    )
     max_replays: int = Field(2, ge=0, description="other cells a request may be moved to")
     drain_timeout_ms: int = Field(30_000, ge=0, description="time to finish after SIGTERM")
     has_reflection: bool = Field(False, description="answer gRPC reflection")
@@ -27,12 +45,22 @@ class GatewaySettings(Group):
         """The targets in `cells`."""
         return tuple(target.strip() for target in self.cells.split(",") if target.strip())
 
+    @property
+    def burst_tokens(self) -> float:
+        """Size of a tenant's token bucket."""
+        return self.tenant_burst_tokens or DEFAULT_BURST_S * self.tenant_tokens_per_s
+
     @model_validator(mode="after")
     def _limits_agree(self) -> "GatewaySettings":
         if self.default_max_new_tokens > self.max_new_tokens:
             raise ValueError(
                 "SHORTSTACK_GATEWAY__DEFAULT_MAX_NEW_TOKENS exceeds"
                 " SHORTSTACK_GATEWAY__MAX_NEW_TOKENS"
+            )
+        if self.tenant_burst_tokens and not self.tenant_tokens_per_s:
+            raise ValueError(
+                "SHORTSTACK_GATEWAY__TENANT_BURST_TOKENS needs"
+                " SHORTSTACK_GATEWAY__TENANT_TOKENS_PER_S"
             )
         return self
 

@@ -6,7 +6,14 @@ from services.verify.session import SessionRequest
 from shared.errors import InvalidRequest, Unsupported
 from shared.ids import SessionId, TokenId
 from shared.rpc import shortstack_pb2 as pb
-from shared.rpc.convert import sampling_from_proto
+from shared.rpc.convert import (
+    FORCE,
+    NEVER,
+    mode_from_proto,
+    priority_from_proto,
+    sampling_from_proto,
+    tenant_from_proto,
+)
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import OFF, PLAIN_DECISION, Decision, ModelIdentity, StopParams
 
@@ -56,6 +63,9 @@ def read_request(message: pb.GenerateRequest, rules: RequestRules) -> SessionReq
         stop=_read_stop(message, identity),
         wished=_read_speculation(message.speculation, rules),
         num_logprobs=_read_num_logprobs(message),
+        tenant=tenant_from_proto(message.tenant),
+        priority=priority_from_proto(message.priority),
+        is_pinned=message.speculation.mode == FORCE,
     )
 
 
@@ -76,8 +86,9 @@ def _read_stop(message: pb.GenerateRequest, identity: ModelIdentity) -> StopPara
 def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Decision:
     if message.policy not in ("", "static"):
         raise Unsupported(f"policy {message.policy!r} is not known; use static")
+    mode = mode_from_proto(message.mode)
     method = message.method or rules.defaults.method
-    if method == OFF:
+    if mode == NEVER or method == OFF:
         return PLAIN_DECISION
     defaults = rules.defaults
     decision = Decision(

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from shared.control.fair_queue import Priority
 from shared.errors import ShortstackError
 from shared.ids import SessionId, TokenId
 from shared.model.page_table import PageTable
@@ -36,6 +37,10 @@ class SessionRequest:
     stop: StopParams
     wished: Decision
     num_logprobs: int | None = None
+    tenant: str = ""
+    priority: Priority = Priority.NORMAL
+    # Whether its speculation is never shed.
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Finished:
     stop_token_id: int | None
     summary: SpeculationSummary
     timings: "Timings"
+    num_cached: int = 0
+    num_preemptions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,13 @@ class Session:
     tokens: list[TokenId] = field(default_factory=list)
     table: PageTable | None = None
     exit_slot: int = -1
+    # Whom the allocator keeps pages behind the table for; another one at every admission.
+    page_owner: int = 0
+    # Full pages of the table that the prefix cache was told of.
+    num_published: int = 0
+    # Prompt tokens that came from the prefix cache at the first admission.
+    num_cached: int = 0
+    num_preemptions: int = 0
     num_run: int = 0
     is_decoding: bool = False
     round_index: int = 0
@@ -156,3 +170,8 @@ class Session:
     def extents(self) -> tuple[Extent, ...]:
         """Return the pages held; none while waiting."""
         return self.table.extents if self.table else ()
+
+
+def by_place(session: Session) -> tuple[bool, int]:
+    """Order sessions: the first takes memory first and loses it last. Normal ones lead, by age."""
+    return session.request.priority is Priority.LOW, session.arrived_ns

@@ -3,6 +3,7 @@
 import math
 from typing import Protocol
 
+from shared.control.fair_queue import Priority
 from shared.errors import InvalidRequest
 from shared.ids import SessionId, TokenId
 from shared.rpc import shortstack_pb2 as pb
@@ -30,6 +31,52 @@ REASON_ON_WIRE = {
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     FinishReason.CANCELLED: pb.FINISH_REASON_CANCELLED,
 }
+
+PRIORITY_ON_WIRE = {
+    Priority.NORMAL: pb.PRIORITY_NORMAL,
+    Priority.LOW: pb.PRIORITY_LOW,
+}
+MAX_TENANT_CHARS = 64
+# What a request may say of whether it speculates; empty is the first.
+AUTO, NEVER, FORCE = SPECULATION_MODES = ("auto", "off", "force")
+
+
+def tenant_from_proto(tenant: str) -> str:
+    """Check a tenant's name.
+
+    Raises:
+        InvalidRequest: it is too long, or would not look the same in a log.
+    """
+    _check(
+        len(tenant) <= MAX_TENANT_CHARS and tenant.isprintable(),
+        "tenant",
+        f"must be at most {MAX_TENANT_CHARS} printable characters",
+    )
+    return tenant
+
+
+def priority_from_proto(priority: int) -> Priority:
+    """Read a priority; unspecified is normal.
+
+    Raises:
+        InvalidRequest: it is none that this version knows.
+    """
+    if priority == pb.PRIORITY_UNSPECIFIED:
+        return Priority.NORMAL
+    known = [each.value for each in Priority]
+    _check(priority in known, "priority", f"{priority} is not known; use normal or low")
+    return Priority(priority)
+
+
+def mode_from_proto(mode: str) -> str:
+    """Check a mode of speculation; return the one in force.
+
+    Raises:
+        InvalidRequest: it is none of `SPECULATION_MODES`.
+    """
+    names = ", ".join(SPECULATION_MODES)
+    _check(mode in ("", *SPECULATION_MODES), "speculation.mode", f"{mode!r} is none of {names}")
+    return mode or AUTO
 
 
 def sampling_from_proto(message: pb.SamplingParams, vocab_size: int) -> SamplingParams:
@@ -158,7 +205,9 @@ def draft_to_proto(draft: Draft) -> pb.RoundDraft:
         exit_states_handle=pb.ExitStatesHandle(
             slot=draft.exit_slot, num_rows=len(draft.draft_tokens) + 1
         ),
-        timings=pb.DraftTimings(queue_ns=draft.queue_ns, draft_ns=draft.draft_ns),
+        timings=pb.DraftTimings(
+            queue_ns=draft.queue_ns, draft_ns=draft.draft_ns, started_ns=draft.started_ns
+        ),
         error=draft.error,
     )
 
@@ -173,6 +222,7 @@ def draft_from_proto(message: pb.RoundDraft) -> Draft:
         exit_slot=message.exit_states_handle.slot,
         queue_ns=message.timings.queue_ns,
         draft_ns=message.timings.draft_ns,
+        started_ns=message.timings.started_ns,
         error=message.error,
     )
 

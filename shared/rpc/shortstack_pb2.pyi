@@ -7,6 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_NORMAL: _ClassVar[Priority]
+    PRIORITY_LOW: _ClassVar[Priority]
+
 class TokenSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TOKEN_SOURCE_UNSPECIFIED: _ClassVar[TokenSource]
@@ -21,6 +27,9 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_STOP: _ClassVar[FinishReason]
     FINISH_REASON_LENGTH: _ClassVar[FinishReason]
     FINISH_REASON_CANCELLED: _ClassVar[FinishReason]
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_NORMAL: Priority
+PRIORITY_LOW: Priority
 TOKEN_SOURCE_UNSPECIFIED: TokenSource
 TOKEN_SOURCE_PLAIN: TokenSource
 TOKEN_SOURCE_ACCEPTED: TokenSource
@@ -73,18 +82,20 @@ class StopParams(_message.Message):
     def __init__(self, max_new_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., min_new_tokens: _Optional[int] = ...) -> None: ...
 
 class SpeculationParams(_message.Message):
-    __slots__ = ("method", "exit_layer", "max_draft_len", "stop_threshold", "policy")
+    __slots__ = ("method", "exit_layer", "max_draft_len", "stop_threshold", "policy", "mode")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     EXIT_LAYER_FIELD_NUMBER: _ClassVar[int]
     MAX_DRAFT_LEN_FIELD_NUMBER: _ClassVar[int]
     STOP_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
     method: str
     exit_layer: int
     max_draft_len: int
     stop_threshold: float
     policy: str
-    def __init__(self, method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., policy: _Optional[str] = ...) -> None: ...
+    mode: str
+    def __init__(self, method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., policy: _Optional[str] = ..., mode: _Optional[str] = ...) -> None: ...
 
 class TokenLogprobs(_message.Message):
     __slots__ = ("logprob", "top")
@@ -175,7 +186,7 @@ class ChatMessages(_message.Message):
     def __init__(self, messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ...) -> None: ...
 
 class GenerateTextRequest(_message.Message):
-    __slots__ = ("request_id", "model", "prompt", "token_ids", "chat", "sampling", "stop", "stop_strings", "speculation", "num_logprobs")
+    __slots__ = ("request_id", "model", "prompt", "token_ids", "chat", "sampling", "stop", "stop_strings", "speculation", "num_logprobs", "tenant", "priority")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -186,6 +197,8 @@ class GenerateTextRequest(_message.Message):
     STOP_STRINGS_FIELD_NUMBER: _ClassVar[int]
     SPECULATION_FIELD_NUMBER: _ClassVar[int]
     NUM_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     prompt: str
@@ -196,7 +209,9 @@ class GenerateTextRequest(_message.Message):
     stop_strings: _containers.RepeatedScalarFieldContainer[str]
     speculation: SpeculationParams
     num_logprobs: int
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop: _Optional[_Union[StopParams, _Mapping]] = ..., stop_strings: _Optional[_Iterable[str]] = ..., speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., num_logprobs: _Optional[int] = ...) -> None: ...
+    tenant: str
+    priority: Priority
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop: _Optional[_Union[StopParams, _Mapping]] = ..., stop_strings: _Optional[_Iterable[str]] = ..., speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., num_logprobs: _Optional[int] = ..., tenant: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
 
 class GenerateTextResponse(_message.Message):
     __slots__ = ("started", "tokens", "finished")
@@ -237,7 +252,7 @@ class GenerateTextTokens(_message.Message):
     def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., sources: _Optional[_Iterable[_Union[TokenSource, str]]] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ...) -> None: ...
 
 class GenerateTextFinished(_message.Message):
-    __slots__ = ("text", "finish_reason", "stop_reason", "prompt_len", "num_emitted", "speculation", "timings", "num_replays")
+    __slots__ = ("text", "finish_reason", "stop_reason", "prompt_len", "num_emitted", "speculation", "timings", "num_replays", "num_cached_tokens", "num_preemptions")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
@@ -246,6 +261,8 @@ class GenerateTextFinished(_message.Message):
     SPECULATION_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     NUM_REPLAYS_FIELD_NUMBER: _ClassVar[int]
+    NUM_CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PREEMPTIONS_FIELD_NUMBER: _ClassVar[int]
     text: str
     finish_reason: FinishReason
     stop_reason: str
@@ -254,7 +271,9 @@ class GenerateTextFinished(_message.Message):
     speculation: SpeculationSummary
     timings: SessionTimings
     num_replays: int
-    def __init__(self, text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_reason: _Optional[str] = ..., prompt_len: _Optional[int] = ..., num_emitted: _Optional[int] = ..., speculation: _Optional[_Union[SpeculationSummary, _Mapping]] = ..., timings: _Optional[_Union[SessionTimings, _Mapping]] = ..., num_replays: _Optional[int] = ...) -> None: ...
+    num_cached_tokens: int
+    num_preemptions: int
+    def __init__(self, text: _Optional[str] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_reason: _Optional[str] = ..., prompt_len: _Optional[int] = ..., num_emitted: _Optional[int] = ..., speculation: _Optional[_Union[SpeculationSummary, _Mapping]] = ..., timings: _Optional[_Union[SessionTimings, _Mapping]] = ..., num_replays: _Optional[int] = ..., num_cached_tokens: _Optional[int] = ..., num_preemptions: _Optional[int] = ...) -> None: ...
 
 class CancelRequest(_message.Message):
     __slots__ = ("request_id",)
@@ -297,7 +316,7 @@ class CellInfo(_message.Message):
     def __init__(self, cell_id: _Optional[str] = ..., address: _Optional[str] = ..., model_name: _Optional[str] = ..., num_sessions: _Optional[int] = ..., num_free_pages: _Optional[int] = ..., num_draft_workers: _Optional[int] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("session_id", "token_ids", "num_emitted", "sampling", "stop", "speculation", "num_logprobs", "traceparent")
+    __slots__ = ("session_id", "token_ids", "num_emitted", "sampling", "stop", "speculation", "num_logprobs", "traceparent", "tenant", "priority")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_EMITTED_FIELD_NUMBER: _ClassVar[int]
@@ -306,6 +325,8 @@ class GenerateRequest(_message.Message):
     SPECULATION_FIELD_NUMBER: _ClassVar[int]
     NUM_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     num_emitted: int
@@ -314,7 +335,9 @@ class GenerateRequest(_message.Message):
     speculation: SpeculationParams
     num_logprobs: int
     traceparent: str
-    def __init__(self, session_id: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_emitted: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop: _Optional[_Union[StopParams, _Mapping]] = ..., speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., num_logprobs: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    tenant: str
+    priority: Priority
+    def __init__(self, session_id: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_emitted: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop: _Optional[_Union[StopParams, _Mapping]] = ..., speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., num_logprobs: _Optional[int] = ..., traceparent: _Optional[str] = ..., tenant: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "tokens", "finished", "moved")
@@ -353,16 +376,20 @@ class GenerateTokens(_message.Message):
     def __init__(self, round_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., sources: _Optional[_Iterable[_Union[TokenSource, str]]] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., draft_len: _Optional[int] = ...) -> None: ...
 
 class GenerateFinished(_message.Message):
-    __slots__ = ("finish_reason", "stop_token_id", "speculation", "timings")
+    __slots__ = ("finish_reason", "stop_token_id", "speculation", "timings", "num_cached_tokens", "num_preemptions")
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     STOP_TOKEN_ID_FIELD_NUMBER: _ClassVar[int]
     SPECULATION_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    NUM_CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PREEMPTIONS_FIELD_NUMBER: _ClassVar[int]
     finish_reason: FinishReason
     stop_token_id: int
     speculation: SpeculationSummary
     timings: SessionTimings
-    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_token_id: _Optional[int] = ..., speculation: _Optional[_Union[SpeculationSummary, _Mapping]] = ..., timings: _Optional[_Union[SessionTimings, _Mapping]] = ...) -> None: ...
+    num_cached_tokens: int
+    num_preemptions: int
+    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_token_id: _Optional[int] = ..., speculation: _Optional[_Union[SpeculationSummary, _Mapping]] = ..., timings: _Optional[_Union[SessionTimings, _Mapping]] = ..., num_cached_tokens: _Optional[int] = ..., num_preemptions: _Optional[int] = ...) -> None: ...
 
 class GenerateMoved(_message.Message):
     __slots__ = ("reason",)
@@ -435,30 +462,40 @@ class ExitAdaptersInfo(_message.Message):
     def __init__(self, rank: _Optional[int] = ..., exit_layers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PoolState(_message.Message):
-    __slots__ = ("num_pages", "num_free", "num_used", "num_quarantined")
+    __slots__ = ("num_pages", "num_free", "num_used", "num_quarantined", "num_cached")
     NUM_PAGES_FIELD_NUMBER: _ClassVar[int]
     NUM_FREE_FIELD_NUMBER: _ClassVar[int]
     NUM_USED_FIELD_NUMBER: _ClassVar[int]
     NUM_QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    NUM_CACHED_FIELD_NUMBER: _ClassVar[int]
     num_pages: int
     num_free: int
     num_used: int
     num_quarantined: int
-    def __init__(self, num_pages: _Optional[int] = ..., num_free: _Optional[int] = ..., num_used: _Optional[int] = ..., num_quarantined: _Optional[int] = ...) -> None: ...
+    num_cached: int
+    def __init__(self, num_pages: _Optional[int] = ..., num_free: _Optional[int] = ..., num_used: _Optional[int] = ..., num_quarantined: _Optional[int] = ..., num_cached: _Optional[int] = ...) -> None: ...
 
 class WorkCounters(_message.Message):
-    __slots__ = ("num_passes", "num_row_layers", "num_head_rows", "num_late_responses", "num_fenced_rounds")
+    __slots__ = ("num_passes", "num_row_layers", "num_head_rows", "num_late_responses", "num_fenced_rounds", "num_preemptions", "num_prefix_tokens_queried", "num_prefix_tokens_hit", "num_shed_rounds")
     NUM_PASSES_FIELD_NUMBER: _ClassVar[int]
     NUM_ROW_LAYERS_FIELD_NUMBER: _ClassVar[int]
     NUM_HEAD_ROWS_FIELD_NUMBER: _ClassVar[int]
     NUM_LATE_RESPONSES_FIELD_NUMBER: _ClassVar[int]
     NUM_FENCED_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PREEMPTIONS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PREFIX_TOKENS_QUERIED_FIELD_NUMBER: _ClassVar[int]
+    NUM_PREFIX_TOKENS_HIT_FIELD_NUMBER: _ClassVar[int]
+    NUM_SHED_ROUNDS_FIELD_NUMBER: _ClassVar[int]
     num_passes: int
     num_row_layers: int
     num_head_rows: int
     num_late_responses: int
     num_fenced_rounds: int
-    def __init__(self, num_passes: _Optional[int] = ..., num_row_layers: _Optional[int] = ..., num_head_rows: _Optional[int] = ..., num_late_responses: _Optional[int] = ..., num_fenced_rounds: _Optional[int] = ...) -> None: ...
+    num_preemptions: int
+    num_prefix_tokens_queried: int
+    num_prefix_tokens_hit: int
+    num_shed_rounds: int
+    def __init__(self, num_passes: _Optional[int] = ..., num_row_layers: _Optional[int] = ..., num_head_rows: _Optional[int] = ..., num_late_responses: _Optional[int] = ..., num_fenced_rounds: _Optional[int] = ..., num_preemptions: _Optional[int] = ..., num_prefix_tokens_queried: _Optional[int] = ..., num_prefix_tokens_hit: _Optional[int] = ..., num_shed_rounds: _Optional[int] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
     __slots__ = ("timeout_ms",)
@@ -623,12 +660,14 @@ class ShadowExit(_message.Message):
     def __init__(self, exit_layer: _Optional[int] = ..., choices: _Optional[_Iterable[int]] = ..., confidences: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class DraftTimings(_message.Message):
-    __slots__ = ("queue_ns", "draft_ns")
+    __slots__ = ("queue_ns", "draft_ns", "started_ns")
     QUEUE_NS_FIELD_NUMBER: _ClassVar[int]
     DRAFT_NS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_NS_FIELD_NUMBER: _ClassVar[int]
     queue_ns: int
     draft_ns: int
-    def __init__(self, queue_ns: _Optional[int] = ..., draft_ns: _Optional[int] = ...) -> None: ...
+    started_ns: int
+    def __init__(self, queue_ns: _Optional[int] = ..., draft_ns: _Optional[int] = ..., started_ns: _Optional[int] = ...) -> None: ...
 
 class RoundDraft(_message.Message):
     __slots__ = ("session_id", "round_index", "draft_tokens", "confidences", "exit_states_handle", "timings", "shadow_exits", "tree_parents", "num_pseudo_rows", "error")

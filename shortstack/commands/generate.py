@@ -31,6 +31,8 @@ def command(
     exit_layer: options.ExitLayer = None,
     draft_len: options.DraftLen = None,
     stop_threshold: options.StopThreshold = None,
+    tenant: options.Tenant = "",
+    priority: options.Urgency = options.PriorityName.NORMAL,
 ) -> None:
     """Complete a text, streaming; acceptance and speed go to stderr."""
     sampling = options.make_sampling(
@@ -48,6 +50,8 @@ def command(
         sampling=sampling,
         limits=options.make_limits(max_new_tokens, stop),
         speculation=options.make_speculation(method, exit_layer, draft_len, stop_threshold),
+        tenant=tenant,
+        priority=priority.priority,
     )
     run_command(generate(request, Destination(target, model)))
 
@@ -86,6 +90,10 @@ def summarize(completion: Completion, request: Request, elapsed_s: float) -> str
         parts.append(f"mean emitted length {counts.mean_emitted_len:.2f}")
     else:
         parts.append("no drafts")
+    if finished.num_cached_tokens:
+        parts.append(f"{finished.num_cached_tokens} of {finished.prompt_len} prompt tokens cached")
+    if finished.num_preemptions:
+        parts.append(f"preempted {finished.num_preemptions}x")
     if finished.num_replays:
         parts.append(f"replayed {finished.num_replays}x")
     if not request.sampling.is_greedy:

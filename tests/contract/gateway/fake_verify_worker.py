@@ -36,6 +36,14 @@ class Trouble:
     fails_at: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """What the last message tells of the session's memory."""
+
+    num_cached_tokens: int = 0
+    num_preemptions: int = 0
+
+
 class FakeVerifyWorker(VerifyServiceServicer):
     """One cell's verify worker."""
 
@@ -46,12 +54,14 @@ class FakeVerifyWorker(VerifyServiceServicer):
         cell_id: str = "cell-a",
         round_len: int = 3,
         trouble: Trouble | None = None,
+        memory: MemoryReport | None = None,
         max_context_len: int = 64,
         vocab_size: int = 420,
     ) -> None:
         self.ids = list(ids)
         self.cell_id = cell_id
         self.trouble = trouble or Trouble()
+        self.memory = memory or MemoryReport()
         self.requests: list[pb.GenerateRequest] = []
         self.metadata: list[dict[str, Any]] = []
         self.num_running = 0
@@ -135,7 +145,12 @@ class FakeVerifyWorker(VerifyServiceServicer):
             reason = pb.FINISH_REASON_STOP
         timings = pb.SessionTimings(prefill_ns=7)
         yield pb.GenerateResponse(
-            finished=pb.GenerateFinished(finish_reason=reason, timings=timings)
+            finished=pb.GenerateFinished(
+                finish_reason=reason,
+                timings=timings,
+                num_cached_tokens=self.memory.num_cached_tokens,
+                num_preemptions=self.memory.num_preemptions,
+            )
         )
 
     async def _troubled(self, position: int) -> pb.GenerateResponse | None:

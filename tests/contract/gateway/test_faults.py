@@ -1,7 +1,9 @@
 """What a client gets when cells or clients go away: no token twice, none lost, nothing left."""
 
 import asyncio
+import logging
 
+import grpc
 import pytest
 
 from shared.errors import (
@@ -12,13 +14,18 @@ from shared.errors import (
     NoCell,
     PoolExhausted,
     QueueFull,
+    RateLimited,
     ShortstackError,
     WorkerDraining,
 )
 from shared.rpc import shortstack_pb2 as pb
+from shared.rpc.shortstack_pb2_grpc import GatewayServiceStub
 from tests.contract.gateway.conftest import TEXT, StartCells
 from tests.contract.gateway.fake_verify_worker import EOS_ID, FakeVerifyWorker, Trouble
 from tests.polling import poll_until
+
+# A transport that does not grow its buffers soon has no room.
+SMALL_BUFFERS = [("grpc.http2.bdp_probe", 0)]
 
 
 def troubled_and_whole(
@@ -124,6 +131,59 @@ async def test_without_room_anywhere_the_delay_is_told(
     with pytest.raises(PoolExhausted, match="no pages left") as caught:
         await client.ask()
     assert caught.value.retry_delay_ms == 250
+
+
+async def test_under_load_one_other_cell_is_asked_and_the_shortest_delay_is_told(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    delays_ms = [900, 300, 0]
+    workers = [
+        FakeVerifyWorker(
+            completion_ids,
+            cell_id=f"cell-{index}",
+            trouble=Trouble(refuses_with=QueueFull("full", retry_delay_ms=delay_ms)),
+        )
+        for index, delay_ms in enumerate(delays_ms)
+    ]
+    client = await start(*workers)
+    with pytest.raises(QueueFull, match="full") as caught:
+        await client.ask()
+    asked_ms = [
+        delay_ms
+        for worker, delay_ms in zip(workers, delays_ms, strict=True)
+        if worker.requests and delay_ms
+    ]
+    assert sum(len(worker.requests) for worker in workers) == 2
+    assert caught.value.retry_delay_ms == min(asked_ms)
+
+
+async def test_without_replays_another_cell_is_still_asked_for_room(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    full = Trouble(refuses_with=QueueFull("full", retry_delay_ms=5))
+    client = await start(*troubled_and_whole(completion_ids, full), max_replays=0)
+    answer = await client.ask()
+    assert answer.ids == completion_ids
+    assert answer.finished.num_replays == 0
+
+
+async def test_a_request_that_was_running_asks_every_cell_for_room(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    full = Trouble(refuses_with=QueueFull("full", retry_delay_ms=5))
+    first, last = troubled_and_whole(completion_ids, Trouble(moves_at=10))
+    fulls = [
+        FakeVerifyWorker(completion_ids, cell_id=f"full-{index}", trouble=full)
+        for index in range(3)
+    ]
+    for worker in fulls:
+        worker.num_running = 2
+    client = await start(first, *fulls, last, max_replays=1)
+    # The one that moves it is drawn first only if nothing is known of the others: until it is.
+    while not first.requests:
+        answer = await client.ask()
+    assert answer.ids == completion_ids
+    assert answer.finished.num_replays == 1
 
 
 async def test_replays_are_limited(start: StartCells, completion_ids: list[int]) -> None:
@@ -236,24 +296,59 @@ async def test_a_request_in_the_queue_is_cancelled_by_its_id(
 async def test_a_client_that_has_stopped_reading_is_cut_off_when_its_request_is_cancelled(
     start: StartCells, completion_ids: list[int]
 ) -> None:
-    worker = FakeVerifyWorker(completion_ids * 30_000, round_len=3000, max_context_len=10**6)
+    worker = FakeVerifyWorker(completion_ids * 30_000, round_len=300, max_context_len=10**6)
     client = await start(worker, max_new_tokens=10**6)
     request = pb.GenerateTextRequest(
         request_id="mine", prompt="So:", stop={"max_new_tokens": 500_000}, num_logprobs=0
     )
-    call = client.stub.GenerateText(request)
-    assert (await call.read()).HasField("started")
-    seen = [-1]
+    async with grpc.aio.insecure_channel(client.gateway.address, SMALL_BUFFERS) as channel:
+        call = GatewayServiceStub(channel).GenerateText(request)
+        assert (await call.read()).HasField("started")
+        seen = [-1]
 
-    def is_stuck() -> bool:
-        seen.append(worker.num_rounds)
-        return seen[-1] == seen[-2] > 0
+        def is_stuck() -> bool:
+            seen.append(worker.num_rounds)
+            return seen[-1] == seen[-2] > 0
 
-    await poll_until(is_stuck, period_s=0.3)
-    assert worker.num_running == 1
-    assert (await client.stub.Cancel(pb.CancelRequest(request_id="mine"))).was_running
-    await poll_until(lambda: worker.num_running == 0)
-    call.cancel()
+        await poll_until(is_stuck, period_s=0.3)
+        assert worker.num_running == 1
+        assert (await client.stub.Cancel(pb.CancelRequest(request_id="mine"))).was_running
+        await poll_until(lambda: worker.num_running == 0)
+        with pytest.raises(grpc.aio.AioRpcError, match="cancelled by request id"):
+            while await call.read() is not grpc.aio.EOF:
+                pass
+
+
+async def test_a_client_that_has_stopped_reading_loses_its_place_and_its_session(
+    start: StartCells, completion_ids: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    num_tokens = 500_000
+    worker = FakeVerifyWorker(completion_ids * 30_000, round_len=300, max_context_len=10**6)
+    client = await start(
+        worker, max_new_tokens=10**6, max_concurrent_requests=1, slow_reader_timeout_ms=300
+    )
+    async with grpc.aio.insecure_channel(client.gateway.address, SMALL_BUFFERS) as channel:
+        call = GatewayServiceStub(channel).GenerateText(
+            pb.GenerateTextRequest(
+                prompt="So:", stop={"max_new_tokens": num_tokens}, num_logprobs=0
+            )
+        )
+        assert (await call.read()).HasField("started")
+        await poll_until(lambda: worker.num_running == 0, timeout_s=30.0)
+        await poll_until(lambda: client.gateway._admission.num_running == 0)
+        # The cell was not read on while the client took nothing.
+        assert 0 < worker.num_rounds * 300 < num_tokens / 2
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            while await call.read() is not grpc.aio.EOF:
+                pass
+        assert caught.value.code() is grpc.StatusCode.CANCELLED
+        assert "has taken nothing for 0.3 s" in caught.value.details()
+    assert "slow reader cut off" in [record.message for record in caplog.records]
+    [finished] = [record for record in caplog.records if record.message == "request finished"]
+    assert finished.__dict__["finish_reason"] == "slow_reader"
+    # The place is free again, and a client that reads gets its whole answer.
+    assert len((await client.ask(stop={"max_new_tokens": 5})).ids) == 5
 
 
 async def test_an_id_that_is_running_cannot_be_taken_twice(
@@ -301,6 +396,40 @@ async def test_a_full_gateway_refuses_with_a_delay(
     assert caught.value.retry_delay_ms > 0
     await client.stub.Cancel(pb.CancelRequest(request_id="mine"))
     await running
+
+
+async def test_a_tenants_own_bounds_leave_the_others_alone(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    worker = FakeVerifyWorker(completion_ids, trouble=Trouble(hangs_at=4))
+    client = await start(worker, max_running_per_tenant=1)
+    admission = client.gateway._admission
+    running = []
+    for name, tenant in (("first", "ann"), ("second", "ann"), ("third", "bob")):
+        running.append(asyncio.create_task(client.ask(request_id=name, tenant=tenant)))
+        count = len(running)
+        await poll_until(lambda count=count: admission.num_running + admission.num_waiting == count)
+    await poll_until(lambda: worker.num_running == 2)
+    assert (admission.num_running, admission.num_waiting) == (2, 1)
+    assert {request.tenant for request in worker.requests} == {"ann", "bob"}
+    await client.stub.Cancel(pb.CancelRequest(request_id="first"))
+    await poll_until(lambda: len(worker.requests) == 3)
+    for name in ("second", "third"):
+        await client.stub.Cancel(pb.CancelRequest(request_id=name))
+    await asyncio.gather(*running)
+
+
+async def test_a_tenant_over_its_rate_is_told_when_to_come_back(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    worker = FakeVerifyWorker(completion_ids)
+    client = await start(worker, tenant_tokens_per_s=0.01, tenant_burst_tokens=30)
+    ask = {"stop": {"max_new_tokens": 20}, "token_ids": {"ids": [5]}}
+    await client.ask(tenant="ann", **ask)
+    with pytest.raises(RateLimited) as caught:
+        await client.ask(tenant="ann", **ask)
+    assert 500_000 < caught.value.retry_delay_ms <= 1_200_000
+    assert (await client.ask(tenant="bob", **ask)).ids
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from shared.rpc import shortstack_pb2 as pb
 from shared.telemetry.logs import JsonFormatter
 from tests.contract.gateway.conftest import TEXT, StartCells
-from tests.contract.gateway.fake_verify_worker import FakeVerifyWorker
+from tests.contract.gateway.fake_verify_worker import FakeVerifyWorker, MemoryReport
 
 
 async def test_a_completion_is_streamed_round_by_round(
@@ -131,6 +131,51 @@ async def test_wishes_about_speculation_and_stops_reach_the_cell(
     assert worker.requests[0].speculation == pb.SpeculationParams(**speculation)
     assert worker.requests[0].speculation.HasField("max_draft_len")
     assert worker.requests[0].stop == pb.StopParams(**stop)
+
+
+async def test_who_asks_and_how_urgently_reaches_the_cell(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    worker = FakeVerifyWorker(completion_ids)
+    client = await start(worker)
+    await client.ask(tenant="ann", priority=pb.PRIORITY_LOW, speculation={"mode": "force"})
+    await client.ask()
+    first, second = worker.requests
+    assert (first.tenant, first.priority, first.speculation.mode) == (
+        "ann", pb.PRIORITY_LOW, "force",
+    )  # fmt: skip
+    assert (second.tenant, second.priority) == ("", pb.PRIORITY_NORMAL)
+
+
+async def test_what_the_cell_tells_of_its_memory_reaches_the_client(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    worker = FakeVerifyWorker(completion_ids, memory=MemoryReport(48, 2))
+    client = await start(worker)
+    answer = await client.ask()
+    assert (answer.finished.num_cached_tokens, answer.finished.num_preemptions) == (48, 2)
+    stopped = await client.ask(stop_strings=[" girl"])
+    assert stopped.finished.num_cached_tokens == 0
+
+
+async def test_prompts_that_begin_alike_go_to_one_cell(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    workers = [
+        FakeVerifyWorker(completion_ids, cell_id=f"cell-{index}", max_context_len=4096)
+        for index in range(4)
+    ]
+    client = await start(*workers)
+    common = [7] * 128
+    first = await client.ask(token_ids={"ids": [*common, 1]})
+    served_by = [
+        (await client.ask(token_ids={"ids": [*common, turn]})).started.cell_id for turn in range(8)
+    ]
+    assert set(served_by) == {first.started.cell_id}
+    others = [
+        (await client.ask(token_ids={"ids": [turn, *common]})).started.cell_id for turn in range(20)
+    ]
+    assert len(set(others)) > 1
 
 
 async def test_models_and_cells_are_listed(start: StartCells, completion_ids: list[int]) -> None:

@@ -2,10 +2,12 @@
 
 import pytest
 
+from shared.control.fair_queue import Priority
 from shared.errors import Internal
 from shared.rpc import shortstack_pb2 as pb
 from shared.speculation.vocabulary import FinishReason, SamplingParams, TokenSource
 from shortstack.client import CompletionBuilder
+from shortstack.commands.generate import summarize
 from shortstack.events import Finished, Started, Tokens, event_from_proto
 from shortstack.request import Limits, Request, Speculation, Turn
 
@@ -37,7 +39,9 @@ def test_a_request_carries_its_options() -> None:
         (5, 6),
         sampling=SamplingParams(temperature=0.5, seed=9),
         limits=Limits(max_new_tokens=7, stop_strings=("\n",), stop_token_ids=(3,)),
-        speculation=Speculation(method="off", exit_layer=2),
+        speculation=Speculation(method="off", exit_layer=2, mode="force"),
+        tenant="ann",
+        priority=Priority.LOW,
     )
     message = request.to_proto()
     assert list(message.token_ids.ids) == [5, 6]
@@ -45,6 +49,8 @@ def test_a_request_carries_its_options() -> None:
     assert (message.stop.max_new_tokens, list(message.stop.stop_token_ids)) == (7, [3])
     assert list(message.stop_strings) == ["\n"]
     assert (message.speculation.method, message.speculation.exit_layer) == ("off", 2)
+    assert (message.speculation.mode, message.tenant) == ("force", "ann")
+    assert message.priority == pb.PRIORITY_LOW
 
 
 def test_a_stream_becomes_a_completion() -> None:
@@ -56,7 +62,14 @@ def test_a_stream_becomes_a_completion() -> None:
             tokens=pb.GenerateTextTokens(text="ab", token_ids=[1, 2], sources=sources)
         ),
         pb.GenerateTextResponse(
-            finished=pb.GenerateTextFinished(text="c", finish_reason=pb.FINISH_REASON_LENGTH)
+            finished=pb.GenerateTextFinished(
+                text="c",
+                finish_reason=pb.FINISH_REASON_LENGTH,
+                prompt_len=3,
+                num_emitted=2,
+                num_cached_tokens=2,
+                num_preemptions=1,
+            )
         ),
     ]
     events = [event_from_proto(message) for message in messages]
@@ -66,6 +79,9 @@ def test_a_stream_becomes_a_completion() -> None:
     assert (completion.text, completion.token_ids) == ("abc", (1, 2))
     assert completion.sources == (TokenSource.PLAIN, TokenSource.ACCEPTED)
     assert completion.finished.finish_reason is FinishReason.LENGTH
+    assert (completion.finished.num_cached_tokens, completion.finished.num_preemptions) == (2, 1)
+    line = summarize(completion, Request("text"), 1.0)
+    assert "2 of 3 prompt tokens cached · preempted 1x" in line
 
 
 def test_a_stream_that_just_stops_is_an_error() -> None:

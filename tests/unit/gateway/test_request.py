@@ -8,6 +8,7 @@ import pytest
 from services.gateway.chat import ChatTurn
 from services.gateway.request import RequestLimits, check_request, fit_to_context
 from services.gateway.tokenizer import ModelLimits
+from shared.control.fair_queue import Priority
 from shared.errors import InvalidRequest, ModelNotFound
 from shared.rpc import shortstack_pb2 as pb
 
@@ -51,6 +52,10 @@ def message(**fields: Any) -> pb.GenerateTextRequest:
         ({"sampling": {"presence_penalty": 3}}, "sampling.presence_penalty"),
         ({"sampling": {"logit_bias": {100: 1.0}}}, "sampling.logit_bias"),
         ({"speculation": {"stop_threshold": 1.5}}, "speculation.stop_threshold"),
+        ({"speculation": {"mode": "maybe"}}, "speculation.mode"),
+        ({"tenant": "x" * 65}, "tenant"),
+        ({"tenant": "line\nbreak"}, "tenant"),
+        ({"priority": 7}, "priority"),
     ],
 )
 def test_a_faulty_request_is_refused_by_field(fields: dict[str, Any], field: str) -> None:
@@ -89,6 +94,16 @@ def test_a_seed_is_drawn_only_where_there_is_sampling_and_none_was_given() -> No
     drawn = {seed_of(temperature=1.0) for _ in range(8)}
     assert len(drawn) == 8
     assert max(drawn) > 2**32
+
+
+def test_who_asks_and_how_urgently_is_read() -> None:
+    plain = check_request(message(), LIMITS)
+    assert (plain.tenant, plain.priority) == ("", Priority.NORMAL)
+    given = check_request(message(tenant="Zoë & sons", priority=pb.PRIORITY_LOW), LIMITS)
+    assert (given.tenant, given.priority) == ("Zoë & sons", Priority.LOW)
+    assert check_request(message(speculation={"mode": "force"}), LIMITS).speculation == (
+        pb.SpeculationParams(mode="force")
+    )
 
 
 def test_absent_logprobs_differ_from_none_wanted_besides_the_tokens_own() -> None:

@@ -113,6 +113,41 @@ def test_a_cell_that_keeps_failing_is_left_out_until_one_trial_succeeds() -> Non
     assert router.pick("small").cell_id == "bad"
 
 
+def test_the_cell_that_knows_the_prompt_is_taken_though_a_little_busier() -> None:
+    cells = [cell(f"cell-{index}", num_sessions=0) for index in range(8)]
+    cells[5] = replace(cells[5], num_sessions=2)
+    router = router_of(*cells)
+    router.note_prefix(cells[5], (1, 2, 3))
+    router.note_prefix(cells[6], (1,))
+    assert {router.pick("small", (), (1, 2, 9)).cell_id for _ in range(50)} == {"cell-5"}
+    assert len({router.pick("small", (), (9,)).cell_id for _ in range(100)}) > 5
+    others = {router.pick("small", ("cell-5",), (1, 2, 9)).cell_id for _ in range(50)}
+    assert others == {"cell-6"}
+
+
+def test_a_cell_that_is_much_busier_or_full_is_not_taken_for_its_prefix() -> None:
+    calm, busy = cell("calm"), cell("busy", num_sessions=3)
+    router = router_of(calm, busy)
+    router.note_prefix(busy, (1, 2))
+    assert router.pick("small", (), (1, 2)).cell_id == "calm"
+    router.note_prefix(calm, (1, 2))
+    assert router.pick("small", (), (1, 2)).cell_id == "calm"
+    full, nearly = cell("full", num_sessions=10), cell("nearly", num_sessions=9)
+    router = router_of(full, nearly)
+    router.note_prefix(full, (1,))
+    assert router.pick("small", (), (1,)).cell_id == "nearly"
+
+
+def test_a_new_boot_knows_no_prefix() -> None:
+    old = cell("old", num_sessions=1)
+    cells = [old, cell("other")]
+    router = Router(lambda: cells, clock=Clock(), generator=random.Random(0))
+    router.note_prefix(old, (1, 2))
+    assert router.pick("small", (), (1, 2)).cell_id == "old"
+    cells[0] = replace(old, boot_id=BootId(2))
+    assert router.pick("small", (), (1, 2)).cell_id == "other"
+
+
 def test_with_every_breaker_open_the_wait_is_told() -> None:
     clock = Clock()
     router = router_of(cell("bad"), clock=clock)

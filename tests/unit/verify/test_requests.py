@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from services.verify.requests import MAX_LOGPROBS, RequestRules, read_request
+from shared.control.fair_queue import Priority
 from shared.errors import InvalidRequest, Unsupported
 from shared.rpc import shortstack_pb2 as pb
 from shared.speculation.vocabulary import (
@@ -45,6 +46,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"stop": pb.StopParams()}, "stop.max_new_tokens"),
     ({"num_emitted": 2, "stop": pb.StopParams(max_new_tokens=2)}, "stop.max_new_tokens"),
     ({"num_logprobs": MAX_LOGPROBS + 1}, "num_logprobs"),
+    ({"tenant": "x" * 65}, "tenant"),
+    ({"tenant": "tab\tulator"}, "tenant"),
+    ({"priority": 3}, "priority"),
+    ({"speculation": pb.SpeculationParams(mode="on")}, "speculation.mode"),
     ({"sampling": pb.SamplingParams(temperature=-0.1)}, "sampling.temperature"),
     ({"sampling": pb.SamplingParams(temperature=101)}, "sampling.temperature"),
     ({"sampling": pb.SamplingParams(temperature=NAN)}, "sampling.temperature"),
@@ -136,3 +141,22 @@ def test_a_cell_that_is_off_by_default_still_speculates_where_it_is_asked_to() -
 
 def test_the_own_log_probability_alone_is_zero_alternatives() -> None:
     assert read_request(make(num_logprobs=0), RULES).num_logprobs == 0
+
+
+def test_who_asks_and_how_urgently_is_read() -> None:
+    plain = read_request(make(), RULES)
+    assert (plain.tenant, plain.priority, plain.is_pinned) == ("", Priority.NORMAL, False)
+    given = read_request(make(tenant="ann", priority=pb.PRIORITY_LOW), RULES)
+    assert (given.tenant, given.priority) == ("ann", Priority.LOW)
+
+
+def test_the_mode_says_whether_a_session_speculates_and_whether_that_may_be_shed() -> None:
+    def read(**fields: Any) -> tuple[Decision, bool]:
+        request = read_request(make(speculation=pb.SpeculationParams(**fields)), RULES)
+        return request.wished, request.is_pinned
+
+    wished, is_pinned = read(mode="auto")
+    assert (wished.method, is_pinned) == (LAYERSKIP, False)
+    wished, is_pinned = read(mode="force", max_draft_len=2)
+    assert (wished.max_draft_len, is_pinned) == (2, True)
+    assert read(mode="off", method=LAYERSKIP) == (PLAIN_DECISION, False)
