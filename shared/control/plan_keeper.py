@@ -1,0 +1,84 @@
+"""Which plan is in force: the one that was, until another is clearly better. Pure.
+
+    drafting -> plain       at once, when plain steps are predicted to deliver more
+    plain -> drafting       when that is predicted to gain enough, at two looks in a row
+    drafting -> otherwise   likewise, with a smaller gain
+
+Predictions are noisy, and near the load at which drafting stops to pay they would flip the plan for
+ever. So drafting that lasted only a short while must promise twice as much to be tried again with
+as many sessions or more; and what was hardly tried yet must promise more than what is known.
+"""
+
+from shared.control.step_plan import StepPlan
+
+MIN_ON_GAIN = 0.04
+MIN_CHANGE_GAIN = 0.02
+NUM_IN_A_ROW = 2
+# Looks for which a short stay of drafting is one.
+SHORT_STAY = 16
+MAX_ON_GAIN = 0.32
+# Asked of drafting that was never tried, beside all else; halved after two steps of it.
+MAX_DOUBT = 0.15
+# Of what is asked beyond MIN_ON_GAIN, per look.
+ON_GAIN_MEMORY = 0.98
+
+
+class PlanKeeper:
+    """Chooses between the plan in force, plain steps and the best plan, look by look."""
+
+    def __init__(self) -> None:
+        """Begin with plain steps."""
+        self._num_better = 0
+        self._num_looks = 0
+        self._on_since = 0
+        self._on_gain = MIN_ON_GAIN
+        self._failed_at = 0
+
+    def choose(
+        self,
+        current: StepPlan,
+        best: StepPlan,
+        plain: StepPlan,
+        *,
+        num_tried: int,
+        is_fresh: bool,
+    ) -> StepPlan:
+        """Return the plan to be in force, one of the three.
+
+        Args:
+            current: the one in force, for the sessions of now.
+            best: the best of all; may be plain.
+            plain: without drafts.
+            num_tried: steps with drafts that there were with about so many sessions.
+            is_fresh: whether all sessions are new, so that there is nothing to hold on to.
+        """
+        self._num_looks += 1
+        self._on_gain += (1.0 - ON_GAIN_MEMORY) * (MIN_ON_GAIN - self._on_gain)
+        if len(plain.lens) < self._failed_at:
+            self._on_gain, self._failed_at = MIN_ON_GAIN, 0
+        doubt = MAX_DOUBT / (1.0 + num_tried / 2.0)
+        is_on = current.lens != plain.lens
+        if is_fresh:
+            is_better = best.tokens_per_ns > (1.0 + doubt) * plain.tokens_per_ns
+            chosen = best if is_better else plain
+        elif is_on and plain.tokens_per_ns > current.tokens_per_ns:
+            chosen = self._leave(best, plain)
+        else:
+            gain = MIN_CHANGE_GAIN if is_on else self._on_gain + doubt
+            is_better = best.tokens_per_ns > (1.0 + gain) * current.tokens_per_ns
+            self._num_better = self._num_better + 1 if is_better else 0
+            chosen = best if self._num_better >= NUM_IN_A_ROW else current
+        if chosen is not current:
+            self._num_better = 0
+        if not is_on and chosen.lens != plain.lens:
+            self._on_since = self._num_looks
+        return chosen
+
+    def _leave(self, best: StepPlan, plain: StepPlan) -> StepPlan:
+        """Leave a plan that plain steps beat: for a much better one, else for those."""
+        if best.tokens_per_ns > (1.0 + self._on_gain) * plain.tokens_per_ns:
+            return best
+        if self._num_looks - self._on_since < SHORT_STAY:
+            self._on_gain = min(MAX_ON_GAIN, 2.0 * self._on_gain)
+            self._failed_at = len(plain.lens)
+        return plain

@@ -1,0 +1,231 @@
+"""What a step takes, learned in the process from every step. Pure: no clock; times in ns come in.
+
+The layers of a model are alike, so one curve w(n), the time of n rows through all of them, stands
+behind every pass, whatever layers its rows join at:
+
+    layers      0 ............ E_1 ........... E_2 ........ L, head
+    rows        n_0            n_0 + n_1       n_0 + n_1 + n_2
+    time      = (1 - s_1) * w  +  (s_1 - s_2) * w  +  s_2 * w        at the rows above
+
+with s_E the share of a pass that lies behind layer E: from the layers at first, then as measured.
+A draft phase of k drafts is k + 1 alike steps and a hand-over, each exit with a curve of its own:
+
+    time      = H + (k + 1) * u_E(b)                                 b rows per step
+
+Both are read at the machine's present pace: when another process takes a core, what was not
+measured since is slower too. A measurement takes O(1), a reading microseconds.
+"""
+
+from collections.abc import Mapping
+from math import log
+
+from shared.control.pace import OUTLIER, Pace
+from shared.control.row_curve import RowCurve
+
+# Layers that final norm, head and choice weigh, until measured.
+HEAD_LAYERS = 1.0
+# Measurements behind a reading before its errors tell of the machine.
+NUM_MATURE = 8
+# A share stays this near to what the layers say, and moves so slowly.
+MAX_SHARE_ERROR = 1.25
+SHARE_RATE = 0.003
+
+Parts = list[tuple[float, float]]
+
+
+class StepCosts:
+    """Predicts draft phases and verify passes. Owned by one thread."""
+
+    def __init__(self, num_layers: int) -> None:
+        """Take the model's number of layers; nothing is known yet."""
+        self._num_layers = num_layers
+        self._pass_curve = RowCurve()
+        self._shares: dict[int, float] = {}
+        self._draft_curves: dict[int, RowCurve] = {}
+        self._hand_over = _HandOver()
+        self._pass_pace = Pace()
+        self._draft_pace = Pace()
+
+    # --- drafts ---------------------------------------------------------------------------------
+
+    def note_draft(self, exit_layer: int, num_sessions: float, num_steps: int, ns: float) -> None:
+        """Learn from a draft phase, hand-over included.
+
+        Args:
+            exit_layer: E; the deepest of the phase where there were several.
+            num_sessions: mean rows of its steps; `draft_shape` tells it from the draft lengths.
+            num_steps: drafts of the longest, at least 1; the closing step is not counted.
+            ns: wall time; 0 and less is not noted.
+        """
+        if ns <= 0 or num_steps < 1 or num_sessions <= 0:
+            return
+        ns /= self._pass_pace.factor
+        parts = [(num_sessions, num_steps + 1.0)]
+        curve = self._draft_curves.get(exit_layer)
+        if curve is None:
+            curve = self._draft_curves[exit_layer] = RowCurve()
+            curve.start(parts, ns)
+            return
+        hand_over_ns = self._hand_over.ns
+        steps_ns = (num_steps + 1) * curve.at(num_sessions)
+        pace = self._draft_pace.factor
+        # A phase no longer than the hand-over says that steps are cheap, not how cheap.
+        found_ns = max(ns / pace - hand_over_ns, 0.1 * ns / pace)
+        is_mature = curve.num_measured(num_sessions) >= NUM_MATURE
+        log_ratio = log(found_ns / steps_ns)
+        curve.correct(parts, self._draft_pace.note(log_ratio, is_mature=is_mature))
+        if is_mature and abs(log_ratio) < OUTLIER:
+            self._hand_over.note(num_steps + 1, ns / pace, curve.at(num_sessions))
+
+    def draft_ns(self, exit_layer: int, num_sessions: float, num_steps: float) -> float | None:
+        """Predict a draft phase; arguments as of `note_draft`, of which expectations will do.
+
+        0 without drafts. None while no draft was measured at any exit.
+        """
+        if num_steps <= 0 or num_sessions <= 0:
+            return 0.0
+        if not self._draft_curves:
+            return None
+        scale = 1.0
+        curve = self._draft_curves.get(exit_layer)
+        if curve is None:
+            nearest = min(self._draft_curves, key=lambda known: abs(known - exit_layer))
+            curve = self._draft_curves[nearest]
+            scale = (exit_layer + HEAD_LAYERS) / (nearest + HEAD_LAYERS)
+        steps_ns = scale * (num_steps + 1) * curve.at(num_sessions)
+        pace = self._pass_pace.factor * self._draft_pace.factor
+        return pace * (self._hand_over.ns + steps_ns)
+
+    # --- passes ---------------------------------------------------------------------------------
+
+    def note_pass(self, rows_by_resume_layer: Mapping[int, int], ns: float) -> None:
+        """Learn from a verify pass.
+
+        Args:
+            rows_by_resume_layer: rows that joined at each layer; plain and prompt rows at 0.
+            ns: wall time; 0 and less, and a pass without rows, is not noted.
+        """
+        parts = self._parts(rows_by_resume_layer)
+        if ns <= 0 or not parts:
+            return
+        curve = self._pass_curve
+        if not curve.is_known:
+            curve.start(parts, ns)
+            return
+        predicted_ns = self._pass_pace.factor * self._read(parts)
+        is_mature = all(curve.num_measured(rows) >= NUM_MATURE for rows, _ in parts)
+        error = self._pass_pace.note(log(ns / predicted_ns), is_mature=is_mature)
+        if is_mature:
+            self._correct_shares(rows_by_resume_layer, error)
+        curve.correct(parts, error)
+
+    def pass_ns(self, rows_by_resume_layer: Mapping[int, float]) -> float | None:
+        """Predict a verify pass; 0 without rows, None while none was measured."""
+        parts = self._parts(rows_by_resume_layer)
+        if not parts:
+            return 0.0
+        if not self._pass_curve.is_known:
+            return None
+        return self._pass_pace.factor * self._read(parts)
+
+    def rows_within(
+        self, rows_by_resume_layer: Mapping[int, float], budget_ns: float, most: int
+    ) -> int:
+        """Return how many more rows at layer 0 keep a pass within a budget; in [0, most].
+
+        0 as well while nothing is known: ask `pass_ns` first.
+        """
+        rows = dict(rows_by_resume_layer)
+        num_plain = rows.get(0, 0.0)
+        low, high = 0, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            rows[0] = num_plain + middle
+            ns = self.pass_ns(rows)
+            low, high = (middle, high) if ns is not None and ns <= budget_ns else (low, middle - 1)
+        return low
+
+    def _parts(self, rows_by_resume_layer: Mapping[int, float]) -> Parts:
+        """Return (rows, share of a whole pass) of the bands between joins, lowest first."""
+        num_active = 0.0
+        parts: Parts = []
+        before = 0.0
+        for layer in sorted(rows_by_resume_layer):
+            if rows_by_resume_layer[layer] <= 0:
+                continue
+            share = self._share(layer)
+            if parts:
+                parts[-1] = (num_active, max(0.0, before - share))
+            num_active += rows_by_resume_layer[layer]
+            parts.append((num_active, share))
+            before = share
+        return parts
+
+    def _read(self, parts: Parts) -> float:
+        return sum(share * self._pass_curve.at(rows) for rows, share in parts)
+
+    def _share(self, layer: int) -> float:
+        """Return the share of a pass that lies behind a layer, the head included."""
+        if layer == 0:
+            return 1.0
+        share = self._shares.get(layer)
+        if share is None:
+            share = self._shares[layer] = self._share_of_layers(layer)
+        return share
+
+    def _share_of_layers(self, layer: int) -> float:
+        return (self._num_layers - layer + HEAD_LAYERS) / (self._num_layers + HEAD_LAYERS)
+
+    def _correct_shares(self, rows_by_resume_layer: Mapping[int, float], error: float) -> None:
+        """Move the shares that a pass was predicted with, by what of its time hangs on each."""
+        read_ns = self._read(self._parts(rows_by_resume_layer))
+        num_active, before_ns = 0.0, 0.0
+        for layer in sorted(rows_by_resume_layer):
+            if rows_by_resume_layer[layer] <= 0:
+                continue
+            num_active += rows_by_resume_layer[layer]
+            active_ns = self._pass_curve.at(num_active)
+            if layer:
+                share = self._share(layer)
+                weight = share * (active_ns - before_ns) / read_ns
+                guess = self._share_of_layers(layer)
+                moved = share * (1.0 + SHARE_RATE * error * weight)
+                low, high = guess / MAX_SHARE_ERROR, min(1.0, guess * MAX_SHARE_ERROR)
+                self._shares[layer] = max(low, min(high, moved))
+            before_ns = active_ns
+
+
+class _HandOver:
+    """What a draft phase takes beyond its steps, told from phases of different lengths.
+
+    The height of a discounted least-squares line through (number of steps, phase / time of a step),
+    held to a slope of 1 by as much as PRIOR_VARIANCE steps^2 weigh: lengths seldom differ much.
+    """
+
+    MIN_RATE = 0.005
+    PRIOR_VARIANCE = 0.5
+    # More than this share of a phase is not believed.
+    MAX_SHARE = 0.5
+
+    def __init__(self) -> None:
+        self.ns = 0.0
+        self._count = 0
+        self._mean_steps = 0.0
+        self._mean_phase = 0.0
+        self._variance = 0.0
+        self._covariance = 0.0
+
+    def note(self, num_steps: int, phase_ns: float, step_ns: float) -> None:
+        """Take a phase's steps, the closing one included, its time, and that of such a step."""
+        self._count += 1
+        rate = max(1.0 / self._count, self.MIN_RATE)
+        phase = phase_ns / step_ns
+        off_steps, off_phase = num_steps - self._mean_steps, phase - self._mean_phase
+        self._mean_steps += rate * off_steps
+        self._mean_phase += rate * off_phase
+        self._variance = (1.0 - rate) * (self._variance + rate * off_steps * off_steps)
+        self._covariance = (1.0 - rate) * (self._covariance + rate * off_steps * off_phase)
+        slope = (self._covariance + self.PRIOR_VARIANCE) / (self._variance + self.PRIOR_VARIANCE)
+        height = self._mean_phase - slope * self._mean_steps
+        height = max(0.0, min(self.MAX_SHARE * self._mean_phase, height))
+        self.ns += self.MIN_RATE * (height * step_ns - self.ns)

@@ -1,0 +1,72 @@
+"""One step of all decoding sessions: what was wished, and what came of it. Plain values.
+
+step     draft phase                          verify pass
+         steps 1 .. k, closing step           rows join at the layer they resume at
+rows     one per session still drafting       k_s + 1 of a session that drafted, at E
+                                              1 of a plain session, at layer 0
+                                              prefill chunks, at layer 0
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.speculation.vocabulary import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLoad:
+    """One decoding session of the next step: its id, and the decision it would get alone.
+
+    wished: clamped to the session's room; the governor may shorten it or turn it off.
+    is_pinned: the wish is kept whatever the load.
+    """
+
+    key: str
+    wished: Decision
+    is_pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOutcome:
+    """What one session's round did.
+
+    decision: as decided for this step; its max_draft_len is the cap of the draft.
+    num_drafted: drafts that arrived and were verified; 0 of a plain round or a lost draft.
+    num_accepted: of these; num_emitted: tokens delivered, cut at the end of the session.
+    """
+
+    key: str
+    decision: Decision
+    num_drafted: int
+    num_accepted: int
+    num_emitted: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What a step did and took.
+
+    rounds: one per decoding session of the step; may be empty.
+    num_prefill_rows: prompt rows that the verify pass ran beside them.
+    draft_ns: the draft phase, hand-over included; 0 without one.
+    pass_ns: the verify pass, head and choices included.
+    step_ns: all of the step, commit and emission included; 0 counts as draft_ns + pass_ns.
+    """
+
+    rounds: Sequence[RoundOutcome]
+    num_prefill_rows: int
+    draft_ns: int
+    pass_ns: int
+    step_ns: int = 0
+
+
+def draft_shape(draft_lens: Sequence[int]) -> tuple[float, int]:
+    """Return the mean rows of a draft phase's steps and its number of draft steps.
+
+    A session with k drafts has a row in k + 1 steps, the closing one included; a session with
+    none has no row. (0, 0) if nobody drafts.
+    """
+    num_steps = max(draft_lens, default=0)
+    if not num_steps:
+        return 0.0, 0
+    return sum(k + 1 for k in draft_lens if k) / (num_steps + 1), num_steps

@@ -1,0 +1,96 @@
+"""Holding on to a plan: margins, looks in a row, short stays."""
+
+from shared.control.plan_keeper import MAX_DOUBT, MIN_CHANGE_GAIN, MIN_ON_GAIN, PlanKeeper
+from shared.control.step_plan import StepPlan
+
+TRIED = 1000
+
+
+def plan(draft_len: int, rate: float, size: int = 4) -> StepPlan:
+    return StepPlan((draft_len,) * size, rate, 1.0)
+
+
+PLAIN = plan(0, 1.0)
+
+
+def look(keeper: PlanKeeper, current: StepPlan, best: StepPlan, num_tried: int = TRIED) -> StepPlan:
+    return keeper.choose(current, best, PLAIN, num_tried=num_tried, is_fresh=False)
+
+
+def test_drafting_begins_at_the_second_look_that_promises_enough() -> None:
+    keeper = PlanKeeper()
+    good = plan(2, 1.0 + MIN_ON_GAIN + 0.01)
+    assert look(keeper, PLAIN, good) is PLAIN
+    assert look(keeper, PLAIN, good) is good
+
+
+def test_a_look_that_promises_too_little_starts_the_count_anew() -> None:
+    keeper = PlanKeeper()
+    good, poor = plan(2, 1.06), plan(2, 1.02)
+    for best in (good, poor, good):
+        assert look(keeper, PLAIN, best) is PLAIN
+    assert look(keeper, PLAIN, good) is good
+
+
+def test_drafting_ends_at_the_first_look_that_plain_steps_win() -> None:
+    assert look(PlanKeeper(), plan(2, 0.99), plan(1, 1.01)) is PLAIN
+
+
+def test_drafting_ends_with_a_much_better_plan_where_there_is_one() -> None:
+    shorter = plan(1, 1.3)
+    assert look(PlanKeeper(), plan(4, 0.9), shorter) is shorter
+
+
+def test_another_length_needs_a_small_gain_twice() -> None:
+    keeper = PlanKeeper()
+    current = plan(4, 1.2)
+    slightly = plan(3, 1.2 * (1 + MIN_CHANGE_GAIN / 2))
+    better = plan(3, 1.2 * (1 + 2 * MIN_CHANGE_GAIN))
+    assert look(keeper, current, slightly) is current
+    assert look(keeper, current, slightly) is current
+    assert look(keeper, current, better) is current
+    assert look(keeper, current, better) is better
+
+
+def test_what_was_never_tried_must_promise_more() -> None:
+    keeper = PlanKeeper()
+    good = plan(2, 1.0 + MIN_ON_GAIN + 0.01)
+    for _ in range(4):
+        assert look(keeper, PLAIN, good, num_tried=0) is PLAIN
+    very_good = plan(2, 1.0 + MIN_ON_GAIN + MAX_DOUBT + 0.01)
+    look(keeper, PLAIN, very_good, num_tried=0)
+    assert look(keeper, PLAIN, very_good, num_tried=0) is very_good
+
+
+def test_new_sessions_take_the_best_plan_at_once() -> None:
+    good = plan(2, 1.01)
+    found = PlanKeeper().choose(PLAIN, good, PLAIN, num_tried=TRIED, is_fresh=True)
+    assert found is good
+
+
+def flips(keeper: PlanKeeper, best_rate: float, num_looks: int) -> int:
+    """Return how often the plan flips if drafting promises more than it is then seen to bring."""
+    current, num_flips = PLAIN, 0
+    for _ in range(num_looks):
+        is_on = current.lens != PLAIN.lens
+        current = plan(2, 0.97) if is_on else PLAIN
+        chosen = look(keeper, current, plan(2, best_rate) if not is_on else PLAIN)
+        num_flips += (chosen.lens != PLAIN.lens) != is_on
+        current = chosen
+    return num_flips
+
+
+def test_short_stays_become_rare() -> None:
+    keeper = PlanKeeper()
+    first, later = flips(keeper, 1.1, 50), flips(keeper, 1.1, 50)
+    assert 2 <= first <= 8
+    assert later <= 4
+
+
+def test_with_fewer_sessions_short_stays_are_forgiven() -> None:
+    keeper = PlanKeeper()
+    flips(keeper, 1.1, 50)
+    few_plain, few_good = plan(0, 1.0, 2), plan(2, 1.06, 2)
+    for _ in range(2):
+        found = keeper.choose(few_plain, few_good, few_plain, num_tried=TRIED, is_fresh=False)
+    assert found is few_good

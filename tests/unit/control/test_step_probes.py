@@ -1,0 +1,90 @@
+"""Probes: how seldom, which, and when they come sooner."""
+
+from shared.control.step_plan import StepPlan
+from shared.control.step_probes import (
+    FIRST_STEPS,
+    FOLLOW_UP_STEPS,
+    MAX_STEPS,
+    MIN_STEPS,
+    PROBE_LOSS,
+    PlanView,
+    StepProbes,
+    num_steps_for,
+)
+
+
+def plan(draft_len: int, rate: float, step_ns: float) -> StepPlan:
+    return StepPlan((draft_len,) * 2, rate, step_ns)
+
+
+PLAIN = plan(0, 1.0, 10.0)
+DRAFTING = PlanView(
+    plan(2, 1.5, 20.0), PLAIN, [plan(1, 1.4, 15.0), plan(2, 1.5, 20.0), plan(4, 1.45, 30.0)]
+)
+OFF = PlanView(PLAIN, PLAIN, [plan(1, 0.95, 15.0), plan(2, 0.9, 19.0)])
+
+
+def test_the_time_between_probes_keeps_to_the_budget() -> None:
+    assert num_steps_for(0.3) * PROBE_LOSS >= 0.3 - PROBE_LOSS
+    assert num_steps_for(-1.0) == num_steps_for(0.0) == MIN_STEPS
+    assert num_steps_for(1e9) == MAX_STEPS
+
+
+def test_plain_probes_lose_no_more_than_their_share() -> None:
+    probes = StepProbes()
+    num_probes = sum(probes.is_plain_due(i, DRAFTING, is_doubtful=False) for i in range(10_000))
+    loss = (1 - 1.0 / 1.5) * 10.0 / 20.0
+    assert num_probes >= 20
+    assert num_probes * loss <= 1.1 * PROBE_LOSS * 10_000
+
+
+def test_doubts_bring_plain_probes_sooner() -> None:
+    calm, doubtful = StepProbes(), StepProbes()
+    num_calm = sum(calm.is_plain_due(i, DRAFTING, is_doubtful=False) for i in range(1000))
+    num_doubtful = sum(doubtful.is_plain_due(i, DRAFTING, is_doubtful=True) for i in range(1000))
+    assert num_doubtful > 3 * num_calm
+
+
+def test_plain_plans_need_no_plain_probe() -> None:
+    probes = StepProbes()
+    assert not any(probes.is_plain_due(i, OFF, is_doubtful=False) for i in range(2000))
+
+
+def test_trials_while_drafting_are_the_next_shorter_and_longer_plans_in_turn() -> None:
+    probes = StepProbes()
+    trials = [probes.due_trial(i, DRAFTING, 100) for i in range(500)]
+    lens = [each.max_len for each in trials if each is not None]
+    assert set(lens) == {1, 4}
+    assert len(lens) >= 4
+    assert abs(lens.count(1) - lens.count(4)) <= 1
+
+
+def test_trials_while_plain_are_the_best_plan_that_drafts() -> None:
+    probes = StepProbes()
+    trials = [each for i in range(500) if (each := probes.due_trial(i, OFF, 100)) is not None]
+    assert {each.max_len for each in trials} == {1}
+
+
+def test_trials_come_sooner_at_a_load_where_nothing_was_tried() -> None:
+    cold, warm = StepProbes(), StepProbes()
+    num_cold = sum(cold.due_trial(i, OFF, 0) is not None for i in range(FIRST_STEPS, 200))
+    num_warm = sum(warm.due_trial(i, OFF, 100) is not None for i in range(FIRST_STEPS, 200))
+    assert num_cold > 2 * num_warm > 0
+
+
+def test_plans_that_lose_much_or_stretch_the_step_are_not_tried() -> None:
+    bad = PlanView(PLAIN, PLAIN, [plan(1, 0.6, 15.0)])
+    long = PlanView(PLAIN, PLAIN, [plan(1, 0.95, 25.0)])
+    assert bad.trials() == long.trials() == []
+    assert StepProbes().due_trial(100, bad, 100) is None
+
+
+def test_an_unlikely_success_is_followed_up_once() -> None:
+    probes = StepProbes()
+    probes.note_draft_probe(100, 0.5, is_cold=False)
+    probes.follow_up(100, "a", 0.9)
+    assert not probes.is_draft_due(100 + FOLLOW_UP_STEPS)
+    probes.follow_up(100, "a", 0.1)
+    assert probes.is_draft_due(100 + FOLLOW_UP_STEPS)
+    assert probes.take_follow_up() == "a"
+    assert probes.take_follow_up() == ""
