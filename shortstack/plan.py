@@ -52,6 +52,8 @@ class StackConfig:
     """A local stack. An empty `listen` is a socket in the runtime folder.
 
     `redis_url`: empty starts a server of the stack's own, `none` goes without one.
+    `trace` is where each cell leaves a trace of its last steps at its end; with several cells the
+    name gets the cell's.
     `environ` adds any SHORTSTACK_ variable that has no field here.
     """
 
@@ -69,6 +71,7 @@ class StackConfig:
     log_level: str | None = None
     defaults: CellDefaults = field(default_factory=CellDefaults)
     spin_count: int = SPIN_COUNT
+    trace: Path | None = None
     log_dir: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 180.0
@@ -133,6 +136,7 @@ def plan_cell(
         "VERIFY__EXIT_LAYER": config.defaults.exit_layer,
         "VERIFY__DRAFT_LEN": config.defaults.draft_len,
         "VERIFY__STOP_THRESHOLD": config.defaults.stop_threshold,
+        "VERIFY__TRACE_PATH": _trace_path(config, cell_id),
     }
     draft_options = {
         "DRAFT__LISTEN": draft_target,
@@ -148,6 +152,12 @@ def plan_cell(
         if draft_target
         else None,
     )
+
+
+def _trace_path(config: StackConfig, cell_id: str) -> Path | None:
+    if config.trace is None or config.num_cells == 1:
+        return config.trace
+    return config.trace.with_stem(f"{config.trace.stem}-{cell_id}")
 
 
 def openmp_environment(spin_count: int) -> dict[str, str]:

@@ -22,8 +22,9 @@ from services.verify.drafter import Drafter, DrafterReady, DraftsArrived, Inbox,
 from services.verify.engine import VerifyEngine
 from services.verify.events import Cancel, Submit
 from services.verify.local_drafter import LocalDrafter
-from services.verify.memory import SessionMemory
+from services.verify.memory import PrefixSharing, SessionMemory
 from services.verify.pass_runner import PassRunner
+from services.verify.roster import Roster
 from services.verify.rounds import Rounds
 from services.verify.scheduler import SchedulerLimits
 from services.verify.session import (
@@ -35,7 +36,9 @@ from services.verify.session import (
     SessionRequest,
     Started,
 )
+from services.verify.step_log import StepLog
 from services.verify.waiting_room import AdmissionLimits, WaitingRoom
+from shared.control.overlap import Overlap, OverlapChooser
 from shared.errors import ShortstackError
 from shared.ids import SessionId, TokenId
 from shared.model.kv_pool import KVPool, PoolLayout
@@ -73,7 +76,10 @@ Observer = Callable[[Session, Emitted], None]
 
 @dataclass(frozen=True)
 class HarnessOptions:
-    """Sizes and limits of a cell under test; num_pages 0 gives every session a full context."""
+    """Sizes and limits of a cell under test; num_pages 0 gives every session a full context.
+
+    Sessions draft as they wish, whatever the load, unless `sheds` is set.
+    """
 
     page_size: int = 4
     num_pages: int = 0
@@ -84,6 +90,9 @@ class HarnessOptions:
     max_unread: int = 1 << 20
     queue_timeout_ms: int = 30_000
     round_timeout_ms: int = 30_000
+    prefix_sharing: PrefixSharing = "all"
+    sheds: bool = False
+    overlap: bool = False
 
 
 class CellDrafter(Drafter, Protocol):
@@ -220,14 +229,14 @@ class Recorded:
 class ObservedEngine(VerifyEngine):
     """The engine, with a call behind every commit, on its thread, while the pages are held."""
 
-    def __init__(self, on_commit: Observer, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, on_commit: Observer, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._on_commit = on_commit
 
-    def _commit_round(self, session: Session, *arguments: Any) -> None:
-        super()._commit_round(session, *arguments)
-        emitted = [event for of, event in self._events if of is session]
-        self._on_commit(session, next(e for e in reversed(emitted) if isinstance(e, Emitted)))
+    def _commit_round(self, session: Session, *arguments: Any) -> Emitted:
+        emitted = super()._commit_round(session, *arguments)
+        self._on_commit(session, emitted)
+        return emitted
 
 
 class EngineHarness:
@@ -256,24 +265,30 @@ class EngineHarness:
         self.pool = KVPool(segment, layout)
         self.pool.check_word.fill_(BOOT_ID)
         context_len = stack.config.max_context_len
-        self.memory = SessionMemory(self.pool, context_len)
+        self.memory = SessionMemory(self.pool, context_len, options.prefix_sharing)
         scheduler = SchedulerLimits(
-            context_len, layout.max_rows, options.prefill_chunk_len, options.max_unread
+            context_len,
+            layout.max_rows,
+            options.prefill_chunk_len,
+            options.max_unread,
+            options.sheds,
         )
         admission = AdmissionLimits(
             options.max_sessions, options.max_waiting, options.queue_timeout_ms
         )
-        waiting = WaitingRoom(admission, self.memory)
+        self.roster = Roster(WaitingRoom(admission, self.memory), self.memory)
         self.runner = PassRunner(stack, self.pool)
         self.engine = ObservedEngine(
             self._on_commit,
             scheduler,
-            waiting,
+            self.roster,
             self.memory,
             self.runner,
             _deliver,
             1,
             self.fail,
+            StepLog(stack.config.num_layers),
+            OverlapChooser(Overlap.ON if options.overlap else Overlap.OFF),
         )
         self.drafter = make_drafter(self, self.engine.post)
         self.rounds = Rounds(
@@ -292,7 +307,7 @@ class EngineHarness:
             self.engine.stop()
             self.drafter.close()
             assert not self.failures, f"a worker thread failed: {self.failures[0]!r}"
-            self.memory.check_integrity(self.engine._sessions)
+            self.memory.check_integrity(self.roster.running)
         finally:
             self.pool.close()
 

@@ -94,7 +94,10 @@ class DraftEngine:
         self._stack.synchronize()
         draft_ns = time.perf_counter_ns() - started_ns
         queue_ns = started_ns - job.arrived_ns
-        timed = [replace(draft, queue_ns=queue_ns, draft_ns=draft_ns) for draft in drafts]
+        timed = [
+            replace(draft, queue_ns=queue_ns, started_ns=started_ns, draft_ns=draft_ns)
+            for draft in drafts
+        ]
         for draft in timed:
             self._remember(draft)
         job.answer(timed)

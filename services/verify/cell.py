@@ -14,12 +14,16 @@ from services.verify.memory import SessionMemory
 from services.verify.pass_runner import PassRunner
 from services.verify.remote_drafter import RemoteDrafter
 from services.verify.requests import RequestRules
+from services.verify.roster import Roster
 from services.verify.rounds import Rounds
 from services.verify.scheduler import SchedulerLimits
 from services.verify.session import Session, SessionEvent
 from services.verify.settings import VerifyServiceSettings
+from services.verify.step_log import StepLog
 from services.verify.waiting_room import AdmissionLimits, WaitingRoom
+from shared.control.overlap import OverlapChooser
 from shared.control.registry import CellLease
+from shared.control.row_budget import RowBudget
 from shared.errors import Internal
 from shared.ids import CellId, new_boot_id, new_worker_id
 from shared.model.config import ModelConfig
@@ -32,6 +36,7 @@ from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import draft_vocab_to_proto, exit_adapters_to_proto, identity_to_proto
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import LAYERSKIP, OFF, PLAIN_DECISION, Decision
+from shared.telemetry.chrome_trace import ChromeTrace
 
 log = logging.getLogger(__name__)
 
@@ -60,25 +65,28 @@ class Cell:
         self._segment = _make_segment(settings, layout, stack.device)
         self.pool = KVPool(self._segment, layout)
         self.pool.check_word.fill_(self.boot_id)
-        self.memory = SessionMemory(self.pool, stack.config.max_context_len)
+        self.memory = SessionMemory(self.pool, stack.config.max_context_len, verify.prefix_sharing)
         self._runner = PassRunner(stack, self.pool)
         self._loop = asyncio.get_running_loop()
+        self._trace = ChromeTrace(verify.trace_path, verify.cell_id) if verify.trace_path else None
+        limits = AdmissionLimits(verify.max_sessions, verify.max_waiting, verify.queue_timeout_ms)
         self.engine = VerifyEngine(
             SchedulerLimits(
                 stack.config.max_context_len,
                 layout.max_rows,
                 verify.prefill_chunk_len,
                 verify.max_unread,
+                verify.sheds,
+                RowBudget(verify.max_stretch),
             ),
-            WaitingRoom(
-                AdmissionLimits(verify.max_sessions, verify.max_waiting, verify.queue_timeout_ms),
-                self.memory,
-            ),
+            Roster(WaitingRoom(limits, self.memory), self.memory),
             self.memory,
             self._runner,
             self._emit,
             settings.model.num_threads,
             on_failure,
+            StepLog(stack.config.num_layers, self._trace),
+            OverlapChooser(verify.overlap),
         )
         self._remote: RemoteDrafter | None = None
 
@@ -154,9 +162,9 @@ class Cell:
             model_fingerprint=self.rules.identity.model_fingerprint,
             num_sessions=self.engine.num_sessions,
             max_sessions=verify.max_sessions,
-            num_free_pages=self.memory.allocator.num_free,
+            num_free_pages=self.memory.allocator.num_free + self.memory.num_cached,
             num_draft_workers=self.engine.rounds.num_draft_workers,
-            is_draining=self.engine.is_draining,
+            is_draining=self.engine.roster.is_draining,
         )
 
     def counters(self) -> pb.WorkCounters:
@@ -167,6 +175,10 @@ class Cell:
             num_head_rows=self.stack.num_head_rows,
             num_late_responses=self.engine.rounds.num_late,
             num_fenced_rounds=self.engine.rounds.num_fenced,
+            num_preemptions=self.engine.roster.num_preemptions,
+            num_prefix_tokens_queried=self.memory.num_prefix_tokens_queried,
+            num_prefix_tokens_hit=self.memory.num_prefix_tokens_hit,
+            num_shed_rounds=self.engine.num_shed_rounds,
         )
 
     async def close(self) -> None:
@@ -175,6 +187,14 @@ class Cell:
             await self._remote.stop()
         await asyncio.to_thread(self.engine.stop)
         self.pool.close()
+        if self._trace is not None:
+            self._write_trace(self._trace)
+
+    def _write_trace(self, trace: ChromeTrace) -> None:
+        try:
+            log.info("trace written", extra={"path": str(trace.write())})
+        except OSError as error:
+            log.error("trace not written", extra={"error": str(error)})
 
 
 def _deliver(events: list[tuple[Session, SessionEvent]]) -> None:

@@ -53,4 +53,11 @@ def finish(session: Session, reason: FinishReason, now_ns: int) -> Finished:
         session.timings.decode_ns = now_ns - session.first_token_ns
     last = session.tokens[-1]
     stopped = reason is FinishReason.STOP and last in session.request.stop.stop_token_ids
-    return Finished(reason, last if stopped else None, session.summary, session.timings)
+    return Finished(
+        reason,
+        last if stopped else None,
+        session.summary,
+        session.timings,
+        session.num_cached,
+        session.num_preemptions,
+    )

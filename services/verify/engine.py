@@ -1,35 +1,42 @@
 """The verify engine: one thread, one loop of six verbs.
 
-    plan      which sessions prefill, draft and verify in this pass
+    plan      which sessions prefill, draft and verify in this pass, and on which pages
     collect   the drafts; overdue rounds are fenced and go on without
     run       one ragged pass over the active rows, and the choice at every head
     judge     which drafts survive
     commit    lengths change, nothing is copied
     emit      ids and timings to the streams
 
-Everything that happens outside comes in through the inbox: sessions, cancellations, drafts.
+Everything that happens outside comes in through the inbox: sessions, cancellations, drafts. Where
+overlap was measured to deliver more than one batch of all sessions, the drafts of one half of them
+are made while the other half is verified:
+
+    draft worker     A0 | B0 | A1 | B1 | ..
+    verify worker         A0 | B0 | A1 | ..
 """
 
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from services.verify.commit import commit_round, finish
+from services.verify.commit import commit_round
 from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived
 from services.verify.events import Cancel, EngineEvent, MoveAll, Stop, Submit, Wake
 from services.verify.memory import SessionMemory
-from services.verify.pass_runner import PassItem, PassResult, PassRunner, make_items
+from services.verify.pass_runner import PassResult, PassRunner, make_items
+from services.verify.roster import Roster
 from services.verify.rounds import Rounds
-from services.verify.scheduler import Plan, SchedulerLimits, make_plan
-from services.verify.session import Moved, Session, SessionEvent, Started
-from services.verify.waiting_room import WaitingRoom
-from shared.errors import InvalidRequest, QueueFull, WorkerDraining
-from shared.speculation.vocabulary import Decision, Draft, FinishReason, SpeculationSummary
+from services.verify.scheduler import Plan, SchedulerLimits, is_paused, make_plan
+from services.verify.session import Emitted, Session, SessionEvent, by_place
+from services.verify.step_log import StepLog, StepTimes
+from shared.control.overlap import OverlapChooser
+from shared.control.steps import RoundOutcome
+from shared.speculation.vocabulary import Decision, Draft, TokenSource
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +44,24 @@ POLL_S = 0.05
 # After so long without work the memory's accounts are compared.
 IDLE_CHECK_S = 0.5
 
-
 Emit = Callable[[list[tuple[Session, SessionEvent]]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Rounds whose drafts were ordered, when, and since when nothing else is done meanwhile."""
+
+    decoding: tuple[tuple[Session, Decision], ...] = ()
+    sent_ns: int = 0
+    wait_from_ns: int = 0
+
+    @property
+    def sessions(self) -> frozenset[Session]:
+        """Sessions whose pages somebody else may write to now."""
+        return frozenset(session for session, _ in self.decoding)
+
+
+NOTHING = Ordered()
 
 
 class VerifyEngine:
@@ -47,12 +70,14 @@ class VerifyEngine:
     def __init__(
         self,
         limits: SchedulerLimits,
-        waiting: WaitingRoom,
+        roster: Roster,
         memory: SessionMemory,
         runner: PassRunner,
         emit: Emit,
         num_threads: int,
         on_failure: Callable[[BaseException], None],
+        steps: StepLog,
+        overlap: OverlapChooser,
     ) -> None:
         self._limits = limits
         self._memory = memory
@@ -61,20 +86,16 @@ class VerifyEngine:
         self._num_threads = num_threads
         self._on_failure = on_failure
         self._inbox: queue.SimpleQueue[EngineEvent] = queue.SimpleQueue()
-        self._waiting = waiting
-        self._sessions: list[Session] = []
-        self._events: list[tuple[Session, SessionEvent]] = []
+        self.roster = roster
+        self._steps = steps
+        self._overlap = overlap
+        # Rounds whose drafts are in the making while other sessions are verified.
+        self._ordered = NOTHING
+        self._is_overlapped = False
         self._is_stopped = False
         self._is_checked = False
         self._thread = threading.Thread(target=self._run, name="verify-engine", daemon=True)
         self.rounds: Rounds
-        self.is_draining = False
-        self.summary = SpeculationSummary()
-
-    @property
-    def num_sessions(self) -> int:
-        """Sessions running and waiting."""
-        return len(self._sessions) + len(self._waiting)
 
     def start(self, rounds: Rounds) -> None:
         """Start the loop, with the rounds of whoever drafts."""
@@ -104,45 +125,53 @@ class VerifyEngine:
 
     def _step(self) -> None:
         self._take_events()
-        self._admit()
-        plan = make_plan(
-            self._sessions,
-            self._limits,
-            has_draft_worker=self.rounds.has_draft_worker,
+        started_ns = time.perf_counter_ns()
+        if self.roster.admit(started_ns):
+            self._is_checked = False
+        plan, ordered = self._order(self._plan())
+        drafts = self._collect(ordered)
+        collected_ns = time.perf_counter_ns()
+        results = self._runner.run(make_items(plan, drafts))
+        if not results:
+            return
+        times = StepTimes(started_ns, ordered.wait_from_ns, collected_ns, time.perf_counter_ns())
+        rounds = self._commit(plan, drafts, results, times)
+        end_ns = time.perf_counter_ns()
+        self._overlap.note(
+            sum(each.num_emitted for each in rounds),
+            end_ns - started_ns,
+            has_prefill=bool(plan.prefills),
         )
-        if not plan.is_empty:
-            drafts = self._collect(plan)
-            started_ns = time.perf_counter_ns()
-            results = self._runner.run(make_items(plan, drafts))
-            self._commit(plan, drafts, results, time.perf_counter_ns() - started_ns)
+        self._steps.note(times, end_ns, rounds, results, drafts, teaches=not self._overlap.is_trial)
 
     # --- events ---------------------------------------------------------------------------------
 
     def _take_events(self) -> None:
         """Take what is in the inbox; wait for something while there is nothing to do."""
         self.rounds.release_quarantine()
-        is_idle = not any(self._is_ready(session) for session in self._sessions)
+        is_idle = not self._ordered.decoding and not any(map(self._is_ready, self.roster.running))
         if is_idle:
             self._flush()
         if is_idle and not self._take_one(self._idle_timeout_s()):
             self._check_when_idle()
         while not self._inbox.empty():
             self._take_one(0.0)
-        self._drop_cancelled()
+        now_ns = time.perf_counter_ns()
+        for session in self.roster.drop_cancelled(self._ordered.sessions, now_ns):
+            self._steps.forget(session)
 
     def _is_ready(self, session: Session) -> bool:
-        is_paused = session.num_unread() >= self._limits.max_unread
-        return not (session.is_decoding and is_paused)
+        return not (session.is_decoding and is_paused(session, self._limits))
 
     def _idle_timeout_s(self) -> float | None:
-        if self._waiting or self._memory.quarantined_workers:
+        if self.roster.num_waiting or self._memory.quarantined_workers:
             return POLL_S
         return None if self._is_checked else IDLE_CHECK_S
 
     def _check_when_idle(self) -> None:
         """Compare the memory's accounts once per idle time; a fault ends the worker."""
         if not self._is_checked:
-            self._memory.check_integrity(self._sessions)
+            self._memory.check_integrity(self.roster.running)
             self._is_checked = True
 
     def _take_one(self, timeout_s: float | None) -> bool:
@@ -159,7 +188,7 @@ class VerifyEngine:
             case DraftsArrived():
                 self.rounds.take(event.drafts)
             case Submit():
-                self._enqueue(event.session)
+                self.roster.enter(event.session)
             case Cancel():
                 event.session.is_cancelled = True
             case DrafterReady():
@@ -167,101 +196,124 @@ class VerifyEngine:
             case DrafterLost():
                 self._make_homeless(self.rounds.detach(event))
             case MoveAll():
-                self._move_all(event.reason)
+                self.roster.move_all(event.reason)
             case Stop():
                 self._is_stopped = True
             case Wake():
                 pass
-
-    def _enqueue(self, session: Session) -> None:
-        try:
-            if self.is_draining:
-                raise WorkerDraining("this worker is draining")
-            self._waiting.enter(session, len(self._sessions))
-        except (WorkerDraining, InvalidRequest, QueueFull) as error:
-            self._events.append((session, error))
-
-    def _drop_cancelled(self) -> None:
-        for session in [each for each in self._sessions if each.is_cancelled]:
-            self._end(session, FinishReason.CANCELLED)
-        self._waiting.drop_cancelled()
-
-    def _move_all(self, reason: str) -> None:
-        for session in [*self._sessions, *self._waiting]:
-            self._events.append((session, Moved(reason)))
-            session.is_cancelled = True
 
     def _make_homeless(self, sessions: list[Session]) -> None:
         """Queue sessions that lost their pages again; they are replayed from their ids."""
         for session in sessions:
             # The lost round was ordered: its key is used up.
             session.round_index += 1
-            self._sessions.remove(session)
-            self._waiting.put_back(session)
+            self.roster.put_back(session)
+        left = tuple(each for each in self._ordered.decoding if each[0].table is not None)
+        self._ordered = replace(self._ordered, decoding=left)
 
     def _flush(self) -> None:
-        if self._events:
-            self._emit(self._events)
-            self._events = []
-
-    def _admit(self) -> None:
-        now_ns = time.perf_counter_ns()
-        for session in self._waiting.admit(len(self._sessions)):
-            self._is_checked = False
-            self._sessions.append(session)
-            if not session.admitted_ns:
-                session.admitted_ns = now_ns
-                session.timings.queue_ns = now_ns - session.arrived_ns
-                self._events.append((session, Started()))
-        self._events += self._waiting.refuse_late(now_ns)
+        if self.roster.events:
+            self._emit(self.roster.events)
+            self.roster.events = []
 
     # --- a pass ---------------------------------------------------------------------------------
 
-    def _collect(self, plan: Plan) -> dict[str, Draft]:
-        """Order the drafts of a pass and wait for them; what is overdue goes on without.
+    def _plan(self) -> Plan:
+        """Plan for the sessions that have no round in flight, on pages that they have."""
+        in_flight = self._ordered.sessions
+        free = [session for session in self.roster.running if session not in in_flight]
+        plan = make_plan(
+            free, self._limits, self._steps.governor, has_draft_worker=self.rounds.has_draft_worker
+        )
+        num_drafting = len(plan.drafting) + len(in_flight)
+        self._is_overlapped = self._overlap.choose(num_drafting)
+        if self._is_overlapped:
+            # Half of them at a time, so that there is always another half to verify.
+            half = -(-num_drafting // 2)
+            plan = replace(plan, decoding=(*plan.plain, *plan.drafting[:half]))
+        return self._on_pages(plan)
+
+    def _on_pages(self, plan: Plan) -> Plan:
+        """Give every session of a plan the pages it will write to, by age; drop who has to wait.
+
+        A draft gets shorter before anybody loses memory for it.
+        """
+        in_flight = self._ordered.sessions
+        decisions = dict(plan.decoding)
+        for session in sorted(decisions, key=by_place):
+            if session.table is None:
+                continue
+            decision, length = decisions[session], session.committed_len
+            if self._memory.grow(session, length + decision.max_draft_len):
+                continue
+            room = max(0, session.table.num_positions - length)
+            decisions[session] = replace(decision, max_draft_len=room, reason="no_pages")
+            self.roster.make_room(session, length, in_flight)
+        decoding = [
+            (session, decision)
+            for session, decision in decisions.items()
+            if session.table is not None and session.table.num_positions >= session.committed_len
+        ]
+        prefills = [each for each in plan.prefills if each.session.table is not None]
+        return Plan(tuple(decoding), tuple(prefills))
+
+    def _order(self, plan: Plan) -> tuple[Plan, Ordered]:
+        """Order a plan's drafts; return what to run now, and whose drafts that waits for.
 
         What the last pass emitted goes out behind the order, while the draft worker runs: sending
         it takes the event loop longer than the order does.
         """
-        drafting = plan.drafting
-        started_ns = time.perf_counter_ns()
+        sent_ns = time.perf_counter_ns()
+        drafting = tuple(plan.drafting)
         if drafting:
             self._runner.hand_over()
-        self.rounds.send((session, session.make_task(wish)) for session, wish in drafting)
+            self.rounds.send((session, session.make_task(wish)) for session, wish in drafting)
         self._flush()
-        if not drafting:
-            return {}
-        deadline_ns = started_ns + self.rounds.timeout_ns
-        while self.rounds.is_waiting:
+        before = self._ordered
+        if self._is_overlapped:
+            self._ordered = Ordered(drafting, sent_ns)
+            due = replace(before, wait_from_ns=time.perf_counter_ns())
+        else:
+            self._ordered = NOTHING
+            due = Ordered((*before.decoding, *drafting), before.sent_ns or sent_ns, sent_ns)
+        return replace(plan, decoding=(*due.decoding, *plan.plain)), due
+
+    def _collect(self, ordered: Ordered) -> dict[str, Draft]:
+        """Wait for the drafts of a pass; what is overdue goes on without."""
+        deadline_ns = ordered.sent_ns + self.rounds.timeout_ns
+        while self.rounds.waits_for(session for session, _ in ordered.decoding):
             left_s = max(0.0, (deadline_ns - time.perf_counter_ns()) / 1e9)
             # An answer that is in is taken, however long it took.
             if not self._take_one(left_s) and left_s == 0.0:
                 log.warning("rounds overdue: going on without drafts")
                 self._make_homeless(self.rounds.abandon())
-        draft_ns = time.perf_counter_ns() - started_ns
-        for session, _ in drafting:
-            session.timings.draft_ns += draft_ns
-        return self.rounds.collect()
+        return self.rounds.collect(session for session, _ in ordered.decoding)
 
     def _commit(
         self,
         plan: Plan,
         drafts: dict[str, Draft],
-        results: list[PassResult],
-        pass_ns: int,
-    ) -> None:
+        results: Sequence[PassResult],
+        times: StepTimes,
+    ) -> list[RoundOutcome]:
         decisions = {session.session_id: decision for session, decision in plan.decoding}
-        now_ns = time.perf_counter_ns()
+        rounds = []
         for result in results:
             session = result.item.session
-            session.timings.verify_ns += pass_ns
-            self._write_tokens(result.item)
+            session.timings.verify_ns += times.pass_ns
+            self._memory.write_tokens(session, result.item.start, result.item.token_ids)
             if result.item.num_heads == 0:
                 session.num_run += len(result.item.token_ids)
+                self._memory.publish(session)
                 continue
             decision = decisions.get(session.session_id)
             draft = drafts.get(session.session_id)
-            self._commit_round(session, decision, draft, result, now_ns)
+            if draft is not None:
+                session.timings.draft_ns += times.wait_ns
+            emitted = self._commit_round(session, decision, draft, result, times.pass_end_ns)
+            if decision is not None:
+                rounds.append(_outcome(session, decision, emitted))
+        return rounds
 
     def _commit_round(
         self,
@@ -270,35 +322,48 @@ class VerifyEngine:
         draft: Draft | None,
         result: PassResult,
         now_ns: int,
-    ) -> None:
+    ) -> Emitted:
+        is_prompt_done = not session.is_decoding
         emitted, reason = commit_round(
             session, decision, draft, result, self._limits.max_context_len
         )
+        if is_prompt_done:
+            self._memory.publish(session)
         if not session.first_token_ns:
             session.first_token_ns = now_ns
             session.timings.prefill_ns = now_ns - session.admitted_ns
-        self._events.append((session, emitted))
+        self.roster.events.append((session, emitted))
         if reason is not None:
-            self._end(session, reason)
+            self.roster.end(session, reason, now_ns)
+            self._steps.forget(session)
+        return emitted
 
-    def _write_tokens(self, item: PassItem) -> None:
-        """Note the ids of rows where a draft worker will read them."""
-        if item.session.request.sampling.needs_history:
-            assert item.session.table is not None
-            self._memory.pool.write_tokens(item.session.table, item.start, list(item.token_ids))
+    # --- what others ask ------------------------------------------------------------------------
 
-    def _end(self, session: Session, reason: FinishReason) -> None:
-        self._memory.release(session)
-        self._sessions.remove(session)
-        self.summary.add(session.summary)
-        self._events.append((session, finish(session, reason, time.perf_counter_ns())))
+    @property
+    def num_sessions(self) -> int:
+        """Sessions running and waiting."""
+        return len(self.roster)
 
-    def state(self) -> dict[str, Any]:
+    @property
+    def num_shed_rounds(self) -> int:
+        """Rounds that ran plain because drafts would have cost more than they bring."""
+        return self._steps.num_shed_rounds
+
+    def pool_state(self) -> dict[str, int]:
         """Return figures for the info call; another thread reads them, at about one moment."""
-        allocator = self._memory.allocator
+        allocator, num_cached = self._memory.allocator, self._memory.num_cached
         return {
             "num_pages": allocator.num_pages,
             "num_free": allocator.num_free,
-            "num_used": allocator.num_used,
+            "num_used": max(0, allocator.num_used - num_cached),
             "num_quarantined": allocator.num_quarantined,
+            "num_cached": num_cached,
         }
+
+
+def _outcome(session: Session, decision: Decision, emitted: Emitted) -> RoundOutcome:
+    num_accepted = sum(source is TokenSource.ACCEPTED for source in emitted.sources)
+    return RoundOutcome(
+        session.session_id, decision, emitted.draft_len, num_accepted, len(emitted.token_ids)
+    )

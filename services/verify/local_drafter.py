@@ -27,4 +27,5 @@ class LocalDrafter:
             alike = [task for task in tasks if task.decision.method == name]
             drafts += method_named(name).draft(alike, self._runner)
         draft_ns = time.perf_counter_ns() - started_ns
-        self._inbox(DraftsArrived(tuple(replace(draft, draft_ns=draft_ns) for draft in drafts)))
+        timed = [replace(draft, started_ns=started_ns, draft_ns=draft_ns) for draft in drafts]
+        self._inbox(DraftsArrived(tuple(timed)))

@@ -69,7 +69,7 @@ class VerifyWorker:
 
     async def _begin_drain(self, timeout_s: float) -> None:
         if self._drain_task is None:
-            self._cell.engine.is_draining = True
+            self._cell.engine.roster.is_draining = True
             self._drain_task = asyncio.create_task(self._drain_and_end(timeout_s))
 
     async def _drain_and_end(self, timeout_s: float) -> None:
@@ -79,7 +79,7 @@ class VerifyWorker:
     async def _drain(self, timeout_s: float) -> None:
         """Leave the registry, refuse new sessions, let running ones finish, move the rest."""
         engine = self._cell.engine
-        engine.is_draining = True
+        engine.roster.is_draining = True
         await self._publisher.withdraw()
         await self._server.enter_graceful_shutdown()
         deadline_s = time.monotonic() + timeout_s

@@ -68,10 +68,12 @@ class Rounds:
         """Draft workers attached: 0 or 1."""
         return int(bool(self._worker_id))
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether any round has not been answered."""
-        return bool(self._in_flight)
+    def waits_for(self, sessions: Iterable[Session]) -> bool:
+        """Say whether any of these sessions' rounds has not been answered."""
+        in_flight = self._in_flight
+        return bool(in_flight) and any(
+            (session.session_id, session.round_index) in in_flight for session in sessions
+        )
 
     @property
     def timeout_ns(self) -> int:
@@ -119,10 +121,13 @@ class Rounds:
             log.warning("malformed draft", extra={"session_id": task.session_id, "fault": fault})
         return not fault
 
-    def collect(self) -> dict[str, Draft]:
-        """Return the drafts that are in, by session, and forget them."""
-        drafts = {session_id: draft for (session_id, _), draft in self._drafts.items()}
-        self._drafts.clear()
+    def collect(self, sessions: Iterable[Session]) -> dict[str, Draft]:
+        """Return the drafts that are in for these sessions, by session, and forget them."""
+        drafts: dict[str, Draft] = {}
+        for session in sessions:
+            draft = self._drafts.pop((session.session_id, session.round_index), None)
+            if draft is not None:
+                drafts[draft.session_id] = draft
         return drafts
 
     def abandon(self) -> list[Session]:

@@ -1,15 +1,18 @@
 """The scheduler: which sessions prefill, draft and verify in the next pass. Pure; no tensors.
 
-All decoding sessions share a pass: on memory-bound machines one larger batch, which reads the
-weights once, beats two overlapped halves. Prompts are prefilled in chunks beside them, so that
-running sessions keep their pace.
+All ready sessions share a pass: where passes are bound by memory, one larger batch, which reads the
+weights once, beats two overlapped halves. How long each drafts beside the others, and how many
+prompt rows ride along so that running sessions keep their pace, follows from measured costs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from services.verify.session import Session
+from services.verify.session import Session, by_place
+from shared.control.load_governor import LoadGovernor
 from shared.control.policies.static import Limits, decide
+from shared.control.row_budget import RowBudget
+from shared.control.steps import SessionLoad
 from shared.speculation.vocabulary import Decision
 
 
@@ -20,13 +23,18 @@ class Prefill:
     session: Session
     end: int
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of this chunk."""
+        return self.end - self.session.num_run
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What one pass does."""
 
-    decoding: tuple[tuple[Session, Decision], ...]
-    prefills: tuple[Prefill, ...]
+    decoding: tuple[tuple[Session, Decision], ...] = ()
+    prefills: tuple[Prefill, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -38,40 +46,75 @@ class Plan:
         """Sessions whose round begins with a draft."""
         return [(session, decision) for session, decision in self.decoding if not decision.is_off]
 
+    @property
+    def plain(self) -> list[tuple[Session, Decision]]:
+        """Sessions whose round has none."""
+        return [(session, decision) for session, decision in self.decoding if decision.is_off]
+
 
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
-    """What bounds a pass and a round."""
+    """What bounds a pass and a round.
+
+    sheds: whether drafts are shortened or left out where they cost more than they bring.
+    row_budget: how far prompts may stretch a step.
+    """
 
     max_context_len: int
     max_rows: int
     prefill_chunk_len: int
     max_unread: int
+    sheds: bool = True
+    row_budget: RowBudget = field(default_factory=RowBudget)
 
 
 def make_plan(
-    sessions: Sequence[Session], limits: SchedulerLimits, *, has_draft_worker: bool
+    sessions: Sequence[Session],
+    limits: SchedulerLimits,
+    governor: LoadGovernor,
+    *,
+    has_draft_worker: bool,
 ) -> Plan:
-    """Plan a pass over the admitted sessions, in the order of their admission."""
-    decoding = []
-    prefills = []
-    num_rows_left = limits.prefill_chunk_len
-    for session in sessions:
-        if session.is_decoding:
-            if session.num_unread() < limits.max_unread:
-                room = _room(session, limits)
-                wished = session.request.wished
-                decoding.append((session, decide(wished, room, has_draft_worker=has_draft_worker)))
-        elif num_rows_left:
-            end = min(session.committed_len, session.num_run + num_rows_left)
-            num_rows_left -= end - session.num_run
-            prefills.append(Prefill(session, end))
-    return Plan(tuple(decoding), tuple(prefills))
+    """Plan a pass over the admitted sessions; prompts are taken up by age, normal ones first."""
+    prompts = sorted((each for each in sessions if not each.is_decoding), key=by_place)
+    ready = [each for each in sessions if each.is_decoding and not is_paused(each, limits)]
+    wishes = [_wish(session, limits, has_draft_worker) for session in ready]
+    decisions = wishes
+    if limits.sheds:
+        decisions = governor.decide(_loads(ready, wishes), has_prefill=bool(prompts))
+    num_rows = 0
+    if prompts:
+        num_rows = limits.row_budget.num_rows(governor.costs, decisions, limits.prefill_chunk_len)
+    return Plan(tuple(zip(ready, decisions, strict=True)), tuple(_chunks(prompts, num_rows)))
 
 
-def _room(session: Session, limits: SchedulerLimits) -> Limits:
-    return Limits(
+def is_paused(session: Session, limits: SchedulerLimits) -> bool:
+    """Say whether a session waits for its client to read on."""
+    return session.num_unread() >= limits.max_unread
+
+
+def _wish(session: Session, limits: SchedulerLimits, has_draft_worker: bool) -> Decision:
+    room = Limits(
         tokens_left=session.request.stop.max_new_tokens - session.num_emitted,
         context_left=limits.max_context_len - session.committed_len,
         max_rows=limits.max_rows,
     )
+    return decide(session.request.wished, room, has_draft_worker=has_draft_worker)
+
+
+def _loads(sessions: Sequence[Session], wishes: Sequence[Decision]) -> list[SessionLoad]:
+    return [
+        SessionLoad(session.session_id, wish, session.request.is_pinned)
+        for session, wish in zip(sessions, wishes, strict=True)
+    ]
+
+
+def _chunks(prompts: Sequence[Session], num_rows: int) -> list[Prefill]:
+    chunks = []
+    for session in prompts:
+        if num_rows <= 0:
+            break
+        end = min(session.committed_len, session.num_run + num_rows)
+        chunks.append(Prefill(session, end))
+        num_rows -= chunks[-1].num_rows
+    return chunks

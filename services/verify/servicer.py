@@ -28,7 +28,7 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Run one session; its memory goes when this stream ends, whatever ended it."""
         engine = self._cell.engine
-        if engine.is_draining:
+        if engine.roster.is_draining:
             raise WorkerDraining("this worker is draining")
         checked = read_request(request, self._cell.rules)
         stream = SessionStream(
@@ -57,7 +57,7 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
             boot_id=cell.boot_id,
             model=identity_to_proto(cell.rules.identity),
             page_size=cell.pool.layout.page_size,
-            pool=pb.PoolState(**cell.engine.state()),
+            pool=pb.PoolState(**cell.engine.pool_state()),
             methods=[*sorted(METHODS), "off"],
             default_speculation=pb.SpeculationParams(
                 method=defaults.method,
@@ -73,8 +73,8 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
             max_sessions=verify.max_sessions,
             settings_json=cell.settings.to_json(),
             build=version("shortstack-serve"),
-            is_draining=cell.engine.is_draining,
-            speculation=summary_to_proto(cell.engine.summary),
+            is_draining=cell.engine.roster.is_draining,
+            speculation=summary_to_proto(cell.engine.roster.summary),
             counters=cell.counters(),
             draft_vocab=cell.draft_vocab,
             exit_adapters=cell.exit_adapters,

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from shared.control.overlap import Overlap
 from shared.settings import Group, LogSettings, ModelSettings, RedisSettings, ServiceSettings
 
 
@@ -21,7 +22,7 @@ class VerifySettings(Group):
     draft_target: str = Field("", description="where the draft worker listens (split cells)")
     page_size: int = Field(16, ge=1, le=4096, description="positions of a KV page")
     num_pages: int = Field(0, ge=0, description="pages of the pool; 0: derived from the sessions")
-    max_sessions: int = Field(16, ge=1, le=4096, description="sessions at a time")
+    max_sessions: int = Field(32, ge=1, le=4096, description="sessions at a time")
     max_waiting: int = Field(64, ge=0, description="sessions waiting for room; more are refused")
     queue_timeout_ms: int = Field(30_000, ge=1, description="longest wait for room")
     method: Literal["layerskip", "off"] = Field("layerskip", description="default method")
@@ -29,7 +30,22 @@ class VerifySettings(Group):
     draft_len: int = Field(4, ge=0, description="default draft length d")
     stop_threshold: float = Field(0.0, ge=0, le=1, description="default confidence to go on")
     max_draft_len: int = Field(16, ge=1, le=256, description="longest draft a request may ask for")
-    prefill_chunk_len: int = Field(512, ge=1, description="prompt rows of one pass")
+    prefill_chunk_len: int = Field(512, ge=1, description="most prompt rows of one pass")
+    max_stretch: float = Field(
+        2.0, ge=1, description="times by which prompts may stretch a pass of running sessions"
+    )
+    sheds: bool = Field(True, description="leave drafts out where they cost more than they bring")
+    overlap: Overlap = Field(
+        Overlap.AUTO,
+        description="`on`: draft for half of the sessions while the others are verified; `off`: "
+        "one batch of all; `auto`: what is measured to deliver more",
+    )
+    prefix_sharing: Literal["off", "tenant", "all"] = Field(
+        "all", description="whose prompts may share pages: nobody's, one tenant's, everybody's"
+    )
+    trace_path: Path | None = Field(
+        None, description="file for a trace of the last steps, written when the worker ends"
+    )
     round_timeout_ms: int = Field(250, ge=1, description="least time before a round is abandoned")
     max_unread: int = Field(1024, ge=1, description="unread tokens that pause a session")
     drain_timeout_ms: int = Field(30_000, ge=0, description="time for sessions at shutdown")
@@ -41,6 +57,8 @@ class VerifySettings(Group):
             raise ValueError("a split cell needs DRAFT_TARGET, the draft worker's address")
         if self.draft_len > self.max_draft_len:
             raise ValueError(f"DRAFT_LEN {self.draft_len} exceeds MAX_DRAFT_LEN")
+        if self.trace_path is not None and not self.trace_path.parent.is_dir():
+            raise ValueError(f"TRACE_PATH: there is no folder {self.trace_path.parent}")
         return self
 
 

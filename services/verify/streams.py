@@ -108,6 +108,8 @@ def _finished(event: Finished) -> pb.GenerateFinished:
         finish_reason=REASON_ON_WIRE[event.reason],
         stop_token_id=event.stop_token_id,
         speculation=summary_to_proto(event.summary),
+        num_cached_tokens=event.num_cached,
+        num_preemptions=event.num_preemptions,
         timings=pb.SessionTimings(
             queue_ns=timings.queue_ns,
             prefill_ns=timings.prefill_ns,

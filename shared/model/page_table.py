@@ -29,6 +29,16 @@ class PageTable:
             return None
         return self.extents[0].first_page * self.page_size
 
+    @property
+    def last_page(self) -> int | None:
+        """The page of the last positions; None while there are no pages."""
+        last = self.extents[-1] if self.extents else None
+        return last.first_page + last.num_pages - 1 if last else None
+
+    def grown(self, extents: Sequence[Extent]) -> "PageTable":
+        """Return a table with more pages behind these."""
+        return PageTable([*self.extents, *extents], self.page_size)
+
     def slots(self, start: int, end: int) -> list[int]:
         """Return the slots of positions [start, end)."""
         base = self.base_slot

@@ -140,7 +140,10 @@ class RoundTask:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The draft side's answer: k tokens, their confidences, k + 1 exit-state rows written."""
+    """The draft side's answer: k tokens, their confidences, k + 1 exit-state rows written.
+
+    started_ns is a point of the machine's monotonic clock, which the workers of a cell share.
+    """
 
     session_id: SessionId
     round_index: int
@@ -148,6 +151,7 @@ class Draft:
     confidences: tuple[float, ...]
     exit_slot: int = 0
     queue_ns: int = 0
+    started_ns: int = 0
     draft_ns: int = 0
     error: str = ""
 

@@ -22,7 +22,7 @@ from shortstack.bench.torch_peer import ModelChoice, TorchPeer
 from shortstack.client import Client
 from shortstack.errors import UsageError
 from shortstack.plan import SPIN_COUNT, CellKind, StackConfig, openmp_environment
-from shortstack.request import PLAIN, Speculation
+from shortstack.request import PLAIN, Speculation, pinned
 from shortstack.stack import Observer, Stack
 
 NUM_TUNING_PROMPTS = 2
@@ -53,9 +53,7 @@ class DecodePlan:
 
     def speculation(self, num_layers: int) -> Speculation:
         """Return what the pipeline and the fused cell are asked for."""
-        return Speculation(
-            "layerskip", self.exit_of(num_layers), self.draft_len, self.stop_threshold, "static"
-        )
+        return pinned(self.exit_of(num_layers), self.draft_len, self.stop_threshold)
 
     def exit_of(self, num_layers: int) -> int:
         """Return the exit layer."""
@@ -107,7 +105,7 @@ async def open_bench(plan: DecodePlan, watcher: Watcher) -> AsyncIterator[Bench]
         stacks = [await _open_stack(contexts, plan, CellKind.SPLIT, watcher)]
         split = await contexts.enter_async_context(Client(stacks[0].target))
         model = (await split.models()).models[0]
-        _check_room(plan, model.max_context_len)
+        check_room(plan.prompts, plan.max_new_tokens, model.max_context_len)
         work = Work(plan.max_new_tokens, tuple(model.eos_token_ids), plan.ignore_eos)
         speculation = plan.speculation(model.num_layers)
         runners: list[Runner] = [
@@ -127,14 +125,18 @@ async def open_bench(plan: DecodePlan, watcher: Watcher) -> AsyncIterator[Bench]
         yield Bench(work, model.num_layers, runners, plain, stacks, _notes(plan, tuned))
 
 
-def _check_room(plan: DecodePlan, max_context_len: int) -> None:
-    """Refuse prompts that some peers would cut and others would run on."""
-    longest = max(plan.prompts, key=lambda prompt: len(prompt.token_ids))
+def check_room(prompts: Sequence[BenchPrompt], max_new_tokens: int, max_context_len: int) -> None:
+    """Refuse prompts that some peers would cut and others would run on.
+
+    Raises:
+        UsageError: the longest prompt leaves too little room.
+    """
+    longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
     room = max_context_len - len(longest.token_ids)
-    if room < plan.max_new_tokens:
+    if room < max_new_tokens:
         raise UsageError(
             f"prompt {longest.prompt_id} leaves room for {room} tokens in the context of "
-            f"{max_context_len}, not for {plan.max_new_tokens}"
+            f"{max_context_len}, not for {max_new_tokens}"
         )
 
 

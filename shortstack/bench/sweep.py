@@ -16,7 +16,7 @@ from shortstack.bench.runners import GatewayRunner, Work
 from shortstack.bench.samples import Peer, Sample, kinds_of, of_peer, speed_of, total_speculation
 from shortstack.client import Client
 from shortstack.plan import CellKind
-from shortstack.request import PLAIN, Speculation
+from shortstack.request import PLAIN, pinned
 from shortstack.stack import Stack
 
 
@@ -133,9 +133,7 @@ async def sweep(plan: DecodePlan, grid: Grid, watcher: Watcher) -> SweepReport:
 def _runner(client: Client, work: Work, setting: Setting | None) -> GatewayRunner:
     if setting is None:
         return GatewayRunner(Peer.PLAIN_GATEWAY, client, work, PLAIN)
-    speculation = Speculation(
-        "layerskip", setting.exit_layer, setting.draft_len, setting.stop_threshold, "static"
-    )
+    speculation = pinned(setting.exit_layer, setting.draft_len, setting.stop_threshold)
     return GatewayRunner(Peer.PIPELINE, client, work, speculation)
 
 

@@ -80,7 +80,10 @@ def command(
     run_options = RunOptions(
         max_new_tokens,
         SamplingParams(temperature, top_k=top_k, top_p=top_p, seed=seed),
-        options.make_speculation(None, exit_layer, draft_len, stop_threshold),
+        # Never shed: what is checked is speculation.
+        replace(
+            options.make_speculation(None, exit_layer, draft_len, stop_threshold), mode="force"
+        ),
         concurrency,
     )
     console = Console(stderr=True)

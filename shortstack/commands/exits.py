@@ -16,7 +16,7 @@ from rich.console import Console
 
 from shared.speculation.draft_vocab import AUTO
 from shortstack import options
-from shortstack.bench.decode import parse_numbers
+from shortstack.bench.arguments import parse_numbers
 from shortstack.checkpoint import require_model_dir
 from shortstack.exits.options import (
     ExitsPlan,

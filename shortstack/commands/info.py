@@ -97,13 +97,24 @@ def describe(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
         **describe_draft_vocab(info),
         **describe_exit_adapters(info),
         "sessions": f"{info.num_sessions} of {info.max_sessions}",
-        "pages": f"{pool.num_used} used, {pool.num_quarantined} set aside, {pool.num_free} free"
+        "pages": f"{pool.num_used} used, {pool.num_cached} cached,"
+        f" {pool.num_quarantined} set aside, {pool.num_free} free"
         f" (of {info.page_size} positions)",
+        "prompt tokens": describe_prefixes(info.counters),
+        "preemptions": str(info.counters.num_preemptions),
         "passes": str(info.counters.num_passes),
-        "drafts": f"{counts.num_drafts}, {info.counters.num_fenced_rounds} abandoned",
+        "drafts": f"{counts.num_drafts}, {info.counters.num_fenced_rounds} abandoned,"
+        f" {info.counters.num_shed_rounds} rounds without for the load",
         "acceptance": f"{counts.acceptance_rate:.2f}",
         "mean emitted length": f"{counts.mean_emitted_len:.2f}",
     }
+
+
+def describe_prefixes(counters: pb.WorkCounters) -> str:
+    """Say how much of all prompts came from the prefix cache."""
+    queried, hit = counters.num_prefix_tokens_queried, counters.num_prefix_tokens_hit
+    share = f" ({hit / queried:.0%})" if queried else ""
+    return f"{queried}, {hit} from the prefix cache{share}"
 
 
 def describe_draft_vocab(info: pb.GetVerifyInfoResponse) -> dict[str, str]:

@@ -48,6 +48,9 @@ def command(
     stop_threshold: options.StopThreshold = None,
     draft_vocab: options.DraftVocab = None,
     exit_adapters: options.ExitAdapters = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Leave a trace of the last steps here, for Perfetto.")
+    ] = None,
     log_dir: Annotated[Path | None, typer.Option(help="Keep the processes' logs here.")] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
@@ -66,6 +69,7 @@ def command(
         exit_adapters=exit_adapters,
         log_level=log_level,
         defaults=CellDefaults(method, exit_layer, draft_len, stop_threshold),
+        trace=trace.resolve() if trace else None,
         log_dir=log_dir,
     )
     console = Console(stderr=True)

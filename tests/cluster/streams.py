@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.ids import new_request_id
-from shared.speculation.vocabulary import SamplingParams
+from shared.speculation.vocabulary import SamplingParams, TokenSource
 from shortstack.client import Client, Completion, CompletionBuilder
 from shortstack.request import PLAIN, Limits, Request, Speculation
 
@@ -65,9 +65,11 @@ class Streams:
 
     @property
     def are_all_running(self) -> bool:
-        """Whether every stream has tokens and none has ended."""
+        """Whether every stream has tokens, some of them by a draft, and none has ended."""
         have_tokens = all(builder.token_ids for builder in self.builders)
-        return have_tokens and not any(task.done() for task in self.tasks)
+        sources = {source for builder in self.builders for source in builder.sources}
+        have_drafted = bool(sources - {TokenSource.PLAIN})
+        return have_tokens and have_drafted and not any(task.done() for task in self.tasks)
 
     async def finish(self) -> list[Completion]:
         """Wait for all answers."""

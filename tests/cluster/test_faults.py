@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)
 async def pages_are_back(stack: Stack) -> bool:
     """Return whether no page of any cell is in use or set aside."""
     infos = [await verify_info(cell.verify_target) for cell in stack.cells]
-    return all(info.pool.num_free == info.pool.num_pages for info in infos)
+    return all(info.pool.num_free + info.pool.num_cached == info.pool.num_pages for info in infos)
 
 
 async def start_streams(client: Client, num: int) -> Streams:
@@ -108,6 +108,7 @@ async def test_without_another_cell_a_lost_one_is_an_error_until_it_is_back(
             await task
         assert raised.value.status == "UNAVAILABLE"
 
+    await poll_until(lambda: stack.children["verify-0"].exit_status is not None)
     stack.restart("verify-0")
 
     async def serves_again() -> bool:

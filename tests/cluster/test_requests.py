@@ -73,7 +73,7 @@ async def test_nothing_is_left_of_refused_requests(
 
     async def pool_is_free() -> bool:
         pool = (await verify_info(shared_stack.cells[0].verify_target)).pool
-        return pool.num_free == pool.num_pages
+        return pool.num_free + pool.num_cached == pool.num_pages
 
     await poll_until(pool_is_free)
 

@@ -91,7 +91,7 @@ async def test_a_draining_engine_finishes_what_it_has_and_takes_no_more(
         blocked = Reader()
         running = cell.open(make_request([5, 6], 5), blocked)
         await poll_until(lambda: running.was_started)
-        cell.engine.is_draining = True
+        cell.roster.is_draining = True
         refused = await run_to_end(cell.open(make_request([5, 6], 5)))
         assert isinstance(refused.error, WorkerDraining)
         blocked.num_unread = 0
@@ -109,7 +109,7 @@ async def test_sessions_told_to_move_give_their_pages_back(stack: LayerStack) ->
             await run_to_end(recorded)
             assert Moved("shutting down") in recorded.events
         await poll_until(lambda: cell.engine.num_sessions == 0)
-        assert cell.memory.allocator.num_used == 0
+        assert cell.engine.pool_state()["num_used"] == 0
 
 
 async def test_a_session_whose_client_does_not_read_is_paused_and_others_go_on(
@@ -130,11 +130,11 @@ async def test_a_session_whose_client_does_not_read_is_paused_and_others_go_on(
 async def test_figures_for_the_info_call_sum_up(stack: LayerStack) -> None:
     with EngineHarness(stack) as cell:
         await run_to_end(cell.open(make_request([5, 6], 20, wished=WISHED)))
-        await poll_until(lambda: cell.engine.state()["num_used"] == 0)
-        state = cell.engine.state()
-        parts = ("num_free", "num_used", "num_quarantined")
+        await poll_until(lambda: cell.engine.pool_state()["num_used"] == 0)
+        state = cell.engine.pool_state()
+        parts = ("num_free", "num_used", "num_quarantined", "num_cached")
         assert state["num_pages"] == sum(state[name] for name in parts)
-        assert cell.engine.summary.num_drafts > 0
+        assert cell.roster.summary.num_drafts > 0
 
 
 def test_a_dead_engine_reports_its_error(stack: LayerStack) -> None:

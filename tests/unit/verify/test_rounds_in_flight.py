@@ -11,7 +11,7 @@ from services.verify.drafter import DrafterLost, DrafterReady
 from services.verify.memory import SessionMemory
 from services.verify.rounds import MAX_MALFORMED, MAX_TIMEOUT_NS, Rounds
 from services.verify.session import Session
-from shared.ids import TokenId
+from shared.ids import SessionId, TokenId
 from shared.model.segment import hold_lock
 from shared.speculation.vocabulary import Draft, RoundTask
 from tests.unit.verify.builders import WISHED, make_memory, make_session
@@ -40,6 +40,16 @@ class RoundsBench:
         self.rounds.attach(DrafterReady("draft-0"))
         self.session = make_session(max_new_tokens=13, num_generated=1)
         self.memory.admit(self.session)
+        assert self.memory.grow(self.session, 16)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the session's round has not been answered."""
+        return self.rounds.waits_for([self.session])
+
+    def collect(self, *others: Session) -> dict[SessionId, Draft]:
+        """Take the drafts that are in."""
+        return self.rounds.collect([self.session, *others])
 
     def order(self, session: Session | None = None) -> RoundTask:
         """Send the session's next round."""
@@ -69,33 +79,33 @@ def bench() -> RoundsBench:
 
 def test_an_answer_in_time_is_collected_once(bench: RoundsBench) -> None:
     task = bench.order()
-    assert bench.rounds.is_waiting
+    assert bench.is_waiting
     draft = answer(task)
     bench.rounds.take([draft])
-    assert not bench.rounds.is_waiting
-    assert bench.rounds.collect() == {bench.session.session_id: draft}
-    assert bench.rounds.collect() == {}
+    assert not bench.is_waiting
+    assert bench.collect() == {bench.session.session_id: draft}
+    assert bench.collect() == {}
 
 
 def test_a_repeated_answer_is_dropped_and_counted(bench: RoundsBench) -> None:
     draft = answer(bench.order())
     bench.rounds.take([draft, draft])
     assert bench.rounds.num_late == 1
-    assert len(bench.rounds.collect()) == 1
+    assert len(bench.collect()) == 1
 
 
 def test_an_overdue_round_stalls_its_worker_until_the_late_answer(bench: RoundsBench) -> None:
     task = bench.order()
     assert bench.rounds.abandon() == []
     assert bench.rounds.num_fenced == 1
-    assert not bench.rounds.is_waiting
+    assert not bench.is_waiting
     assert not bench.rounds.has_draft_worker, "a stalled worker gets no rounds"
     assert bench.rounds.num_draft_workers == 1
     bench.rounds.release_quarantine()
     assert bench.memory.allocator.num_quarantined > 0, "it is attached: it may still write"
     bench.rounds.take([answer(task)])
     assert bench.rounds.num_late == 1
-    assert bench.rounds.collect() == {}
+    assert bench.collect() == {}
     assert bench.rounds.has_draft_worker
     assert bench.memory.allocator.num_quarantined == 0
 
@@ -126,8 +136,8 @@ def test_a_malformed_draft_is_no_draft_and_the_third_in_a_row_ends_speculation(
         assert bench.rounds.has_draft_worker, f"after {index} malformed drafts"
         task = bench.order()
         bench.rounds.take([replace(answer(task), **fault)])  # type: ignore[arg-type]
-        assert not bench.rounds.is_waiting
-        assert bench.rounds.collect() == {}
+        assert not bench.is_waiting
+        assert bench.collect() == {}
         bench.session.round_index += 1
     assert not bench.rounds.has_draft_worker
     assert bench.memory.allocator.num_quarantined == 0, "it has answered: it writes no more"
@@ -200,6 +210,6 @@ def test_rounds_of_several_sessions_are_told_apart(bench: RoundsBench) -> None:
     tasks = [bench.order(), bench.order(other)]
     assert tasks[0].session_id != tasks[1].session_id, "though their ids from outside are equal"
     bench.rounds.take([answer(tasks[1], 8), answer(tasks[0], 9)])
-    drafts = bench.rounds.collect()
+    drafts = bench.collect(other)
     assert drafts[bench.session.session_id].draft_tokens == (9,)
     assert drafts[other.session_id].draft_tokens == (8,)
