@@ -46,6 +46,7 @@ COMMANDS = (
 )
 BENCHES = (
     Entry("decode", "shortstack.bench.decode:command", "Measure decoding of a checkpoint."),
+    Entry("serve", "shortstack.bench.serve.command:command", "Measure serving under load."),
     Entry("synth", "shortstack.bench.synth:command", "Write a synthetic model."),
     Entry("draft-vocab", "shortstack.bench.draft_vocab:command", "Measure a draft vocabulary."),
 )

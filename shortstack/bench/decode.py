@@ -7,31 +7,29 @@ The headline is decode speed as a client of the gateway sees it, first tokens to
 when two ways emitted different tokens that are no near tie. Loads no torch in its own process.
 """
 
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from shared.speculation.draft_vocab import AUTO
 from shortstack import options
+from shortstack.bench.arguments import parse_numbers, publish
 from shortstack.bench.decode_run import measure_decoding
 from shortstack.bench.decode_view import plot_report, show_report
-from shortstack.bench.open_bench import DecodePlan, Watcher
+from shortstack.bench.open_bench import DecodePlan
 from shortstack.bench.prompts import read_bench_prompts, tokenizer_of
 from shortstack.bench.samples import Peer
 from shortstack.bench.sweep import Grid, SweepReport, sweep
 from shortstack.bench.sweep_view import show_sweep
 from shortstack.bench.torch_peer import ModelChoice
+from shortstack.bench.turn_progress import TurnProgress
 from shortstack.checkpoint import require_model_dir
 from shortstack.errors import UsageError
 from shortstack.running import run_command
 
-ValueT = TypeVar("ValueT", int, float)
 DEFAULT_PEERS = "plain,fused,hf,hf-early-exit"
 ALWAYS = frozenset({Peer.PIPELINE, Peer.PLAIN_GATEWAY})
 
@@ -104,22 +102,10 @@ def parse_peers(text: str) -> frozenset[Peer]:
     return ALWAYS | {Peer(name) for name in names}
 
 
-def parse_numbers(option: str, text: str, number: Callable[[str], ValueT]) -> tuple[ValueT, ...]:
-    """Read numbers by comma.
-
-    Raises:
-        UsageError: one of them is none.
-    """
-    try:
-        return tuple(number(part) for part in text.split(",") if part.strip())
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
-
-
 def run_and_finish(plan: DecodePlan, as_json: bool, out: Path | None, plot: Path | None) -> None:
     """Measure, report, and end with status 1 on a mismatch."""
     num_turns = len(plan.prompts) * plan.repeats * len(plan.peers)
-    with DecodeProgress(num_turns) as progress:
+    with TurnProgress(num_turns) as progress:
         report = run_command(measure_decoding(plan, progress.watcher()))
     publish(report.to_json(), as_json, out)
     if plot is not None:
@@ -134,7 +120,7 @@ def run_and_finish(plan: DecodePlan, as_json: bool, out: Path | None, plot: Path
 
 def run_sweep(plan: DecodePlan, grid: Grid) -> SweepReport:
     """Sweep with a display of its progress."""
-    with DecodeProgress(0) as progress:
+    with TurnProgress(0) as progress:
         return run_command(sweep(plan, grid, progress.watcher()))
 
 
@@ -143,61 +129,3 @@ def finish_sweep(report: SweepReport, as_json: bool, out: Path | None) -> None:
     publish(report.to_json(), as_json, out)
     if not as_json:
         show_sweep(report, Console())
-
-
-def publish(values: dict[str, Any], as_json: bool, out: Path | None) -> None:
-    """Print JSON and write it, where wished."""
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    if as_json:
-        print(json.dumps(values))
-
-
-class DecodeProgress:
-    """One line on a terminal's stderr; drawn between turns, so that it disturbs none of them."""
-
-    def __init__(self, num_turns: int) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description} {task.fields[turns]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            auto_refresh=False,
-            disable=not console.is_terminal,
-        )
-        self._task = TaskID(0)
-        self._num_turns = num_turns
-        self._num_done = 0
-        self._told: set[tuple[str, str]] = set()
-
-    def __enter__(self) -> "DecodeProgress":
-        self._progress.start()
-        self._task = self._progress.add_task("starting", total=None, turns="")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def watcher(self) -> Watcher:
-        """Return what the measurement tells."""
-        return Watcher(self._on_stage, self._on_turn, self._on_event)
-
-    def _on_event(self, name: str, event: dict[str, Any]) -> None:
-        """Pass each warning of the stack on, once: a lost draft worker explains a slow pipeline."""
-        told = (name, str(event.get("event")))
-        if event.get("level") in ("WARNING", "ERROR", "CRITICAL") and told not in self._told:
-            self._told.add(told)
-            line = f"{name}: {json.dumps(event)}"
-            self._progress.console.print(line, highlight=False, soft_wrap=True)
-
-    def _on_stage(self, stage: str) -> None:
-        self._progress.update(self._task, description=stage, turns="")
-        self._progress.refresh()
-
-    def _on_turn(self) -> None:
-        self._num_done += 1
-        self._progress.update(self._task, turns=f"{self._num_done}/{self._num_turns}")
-        self._progress.refresh()

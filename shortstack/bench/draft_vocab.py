@@ -15,7 +15,7 @@ import typer
 
 from shared.telemetry.machine import describe_machine
 from shortstack import options
-from shortstack.bench.decode import publish
+from shortstack.bench.arguments import publish
 from shortstack.bench.report import rounded_values
 from shortstack.bench.shapes import HEAD_SIZE, ModelShape
 from shortstack.errors import UsageError

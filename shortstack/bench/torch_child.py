@@ -80,15 +80,7 @@ class Transformers:
     """`transformers.generate`, with or without its early exit."""
 
     def __init__(self, model_dir: Path, dtype: str, device: str) -> None:
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-        model = AutoModelForCausalLM.from_pretrained(
-            model_dir, dtype=getattr(torch, dtype), local_files_only=True
-        )
-        self._model: Any = torch.nn.Module.to(model, device).eval()
+        self._model = load_transformers(model_dir, dtype, device)
 
     @torch.inference_mode()
     def generate(self, order: Order) -> Answer:
@@ -106,6 +98,19 @@ class Transformers:
             **extra,
         )
         return clock.answer()
+
+
+def load_transformers(model_dir: Path, dtype: str, device: str, **options: object) -> Any:
+    """Load a model as transformers has it, silently; options go to `from_pretrained`."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    model = AutoModelForCausalLM.from_pretrained(
+        model_dir, dtype=getattr(torch, dtype), local_files_only=True, **options
+    )
+    return torch.nn.Module.to(model, device).eval()
 
 
 def _generation_config(order: Order) -> Any:
@@ -153,10 +158,16 @@ class _Clock:
 DECODERS: dict[str, Callable[[Path, str, str], Decoder]] = {"plain": Plain, "hf": Transformers}
 
 
+def say_ready(answers: TextIO, details: str = "") -> None:
+    """Write the first message."""
+    shown = {name: os.environ[name] for name in SHOWN_VARIABLES if name in os.environ}
+    ready = Ready(torch.get_num_threads(), shown, details)
+    print(encode_answer(ready), file=answers, flush=True)
+
+
 def serve(decoder: Decoder, orders: TextIO, answers: TextIO) -> None:
     """Answer orders until there are no more."""
-    shown = {name: os.environ[name] for name in SHOWN_VARIABLES if name in os.environ}
-    print(encode_answer(Ready(torch.get_num_threads(), shown)), file=answers, flush=True)
+    say_ready(answers)
     for line in orders:
         order = decode_order(line)
         if isinstance(order, Order):
@@ -167,18 +178,29 @@ def serve(decoder: Decoder, orders: TextIO, answers: TextIO) -> None:
         print(answer, file=answers, flush=True)
 
 
-def main(arguments: list[str]) -> None:
-    """Load the model and serve."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("decoder", choices=sorted(DECODERS))
+def model_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what `ModelChoice.words` writes."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--num-threads", type=int, default=0)
-    options = parser.parse_args(arguments)
-    # What libraries print must not get between the answers.
+    return parser
+
+
+def take_stdout() -> TextIO:
+    """Return stdout for the answers; what libraries print must not get between them."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return answers
+
+
+def main(arguments: list[str]) -> None:
+    """Load the model and serve."""
+    parser = model_parser(__doc__)
+    parser.add_argument("decoder", choices=sorted(DECODERS))
+    options = parser.parse_args(arguments)
+    answers = take_stdout()
     if options.num_threads:
         torch.set_num_threads(options.num_threads)
     decoder = DECODERS[options.decoder](options.model, options.dtype, options.device)

@@ -66,10 +66,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The model is loaded."""
+    """The model is loaded; `details` tells, for reports, what else was chosen."""
 
     num_threads: int
     environment: dict[str, str]
+    details: str = ""
 
 
 def encode_order(order: Order | CostsOrder) -> str:

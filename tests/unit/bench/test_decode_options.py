@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shortstack.bench.decode import ALWAYS, DEFAULT_PEERS, parse_numbers, parse_peers
+from shortstack.bench.arguments import parse_numbers
+from shortstack.bench.decode import ALWAYS, DEFAULT_PEERS, parse_peers
 from shortstack.bench.open_bench import DecodePlan
 from shortstack.bench.prompts import BenchPrompt, read_bench_prompts, tokenizer_of
 from shortstack.bench.samples import Peer
