@@ -149,6 +149,8 @@ class PrefixCache:
         node = self._nodes.pop(page)
         assert node.parent is not None and not node.children
         del node.parent.children[node.tokens]
+        if node.parent.page < 0 and not node.parent.children:
+            self._roots = {scope: root for scope, root in self._roots.items() if root.children}
 
 
 def _common_len(left: Sequence[TokenId], right: Sequence[TokenId]) -> int:

@@ -252,7 +252,8 @@ class LoadGovernor:
     def _follow_up(self, each: RoundOutcome) -> None:
         """Tell of a probe whose drafts were all kept how likely that was thought to be."""
         cap = each.decision.max_draft_len
-        if each.key == self._probed_key and each.num_accepted == cap:
+        # A probe may come to nothing: no pages for its drafts, or its draft worker was lost.
+        if each.num_drafted and each.key == self._probed_key and each.num_accepted == cap:
             kept = self._book.kept(each.key, each.decision, cap)
             self._probes.follow_up(self._step_index, each.key, kept[-1])
 
