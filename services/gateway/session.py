@@ -129,7 +129,12 @@ class Session:
             "error_type": type(error).__name__,
             "error": error.message,
         }
-        log.warning("cell left", extra=fields)
+        # To have no room is normal life under load.
+        log.log(
+            logging.INFO if isinstance(error, _NO_ROOM) else logging.WARNING,
+            "cell left",
+            extra=fields,
+        )
         if isinstance(error, _NO_ROOM):
             self._note_refusal(error)
             return

@@ -160,7 +160,7 @@ class Cell:
             address=verify.advertise or address,
             model_name=self.rules.identity.model_name,
             model_fingerprint=self.rules.identity.model_fingerprint,
-            num_sessions=self.engine.num_sessions,
+            num_sessions=len(self.engine.roster),
             max_sessions=verify.max_sessions,
             num_free_pages=self.memory.allocator.num_free + self.memory.num_cached,
             num_draft_workers=self.engine.rounds.num_draft_workers,
@@ -178,7 +178,7 @@ class Cell:
             num_preemptions=self.engine.roster.num_preemptions,
             num_prefix_tokens_queried=self.memory.num_prefix_tokens_queried,
             num_prefix_tokens_hit=self.memory.num_prefix_tokens_hit,
-            num_shed_rounds=self.engine.num_shed_rounds,
+            num_shed_rounds=self.engine.steps.num_shed_rounds,
         )
 
     async def close(self) -> None:

@@ -20,7 +20,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
@@ -28,15 +28,16 @@ from services.verify.commit import commit_round
 from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived
 from services.verify.events import Cancel, EngineEvent, MoveAll, Stop, Submit, Wake
 from services.verify.memory import SessionMemory
+from services.verify.pages import fit_to_pages
 from services.verify.pass_runner import PassResult, PassRunner, make_items
 from services.verify.roster import Roster
-from services.verify.rounds import Rounds
+from services.verify.rounds import NOTHING, Ordered, Rounds
 from services.verify.scheduler import Plan, SchedulerLimits, is_paused, make_plan
-from services.verify.session import Emitted, Session, SessionEvent, by_place
-from services.verify.step_log import StepLog, StepTimes
+from services.verify.session import Emitted, Session, SessionEvent
+from services.verify.step_log import StepLog, StepTimes, outcome_of
 from shared.control.overlap import OverlapChooser
 from shared.control.steps import RoundOutcome
-from shared.speculation.vocabulary import Decision, Draft, TokenSource
+from shared.speculation.vocabulary import Decision, Draft
 
 log = logging.getLogger(__name__)
 
@@ -45,23 +46,6 @@ POLL_S = 0.05
 IDLE_CHECK_S = 0.5
 
 Emit = Callable[[list[tuple[Session, SessionEvent]]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    """Rounds whose drafts were ordered, when, and since when nothing else is done meanwhile."""
-
-    decoding: tuple[tuple[Session, Decision], ...] = ()
-    sent_ns: int = 0
-    wait_from_ns: int = 0
-
-    @property
-    def sessions(self) -> frozenset[Session]:
-        """Sessions whose pages somebody else may write to now."""
-        return frozenset(session for session, _ in self.decoding)
-
-
-NOTHING = Ordered()
 
 
 class VerifyEngine:
@@ -87,7 +71,7 @@ class VerifyEngine:
         self._on_failure = on_failure
         self._inbox: queue.SimpleQueue[EngineEvent] = queue.SimpleQueue()
         self.roster = roster
-        self._steps = steps
+        self.steps = steps
         self._overlap = overlap
         # Rounds whose drafts are in the making while other sessions are verified.
         self._ordered = NOTHING
@@ -142,7 +126,7 @@ class VerifyEngine:
             end_ns - started_ns,
             has_prefill=bool(plan.prefills),
         )
-        self._steps.note(times, end_ns, rounds, results, drafts, teaches=not self._overlap.is_trial)
+        self.steps.note(times, end_ns, rounds, results, drafts, teaches=not self._overlap.is_trial)
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -158,7 +142,7 @@ class VerifyEngine:
             self._take_one(0.0)
         now_ns = time.perf_counter_ns()
         for session in self.roster.drop_cancelled(self._ordered.sessions, now_ns):
-            self._steps.forget(session)
+            self.steps.forget(session)
 
     def _is_ready(self, session: Session) -> bool:
         return not (session.is_decoding and is_paused(session, self._limits))
@@ -223,7 +207,7 @@ class VerifyEngine:
         in_flight = self._ordered.sessions
         free = [session for session in self.roster.running if session not in in_flight]
         plan = make_plan(
-            free, self._limits, self._steps.governor, has_draft_worker=self.rounds.has_draft_worker
+            free, self._limits, self.steps.governor, has_draft_worker=self.rounds.has_draft_worker
         )
         num_drafting = len(plan.drafting) + len(in_flight)
         self._is_overlapped = self._overlap.choose(num_drafting)
@@ -231,31 +215,7 @@ class VerifyEngine:
             # Half of them at a time, so that there is always another half to verify.
             half = -(-num_drafting // 2)
             plan = replace(plan, decoding=(*plan.plain, *plan.drafting[:half]))
-        return self._on_pages(plan)
-
-    def _on_pages(self, plan: Plan) -> Plan:
-        """Give every session of a plan the pages it will write to, by age; drop who has to wait.
-
-        A draft gets shorter before anybody loses memory for it.
-        """
-        in_flight = self._ordered.sessions
-        decisions = dict(plan.decoding)
-        for session in sorted(decisions, key=by_place):
-            if session.table is None:
-                continue
-            decision, length = decisions[session], session.committed_len
-            if self._memory.grow(session, length + decision.max_draft_len):
-                continue
-            room = max(0, session.table.num_positions - length)
-            decisions[session] = replace(decision, max_draft_len=room, reason="no_pages")
-            self.roster.make_room(session, length, in_flight)
-        decoding = [
-            (session, decision)
-            for session, decision in decisions.items()
-            if session.table is not None and session.table.num_positions >= session.committed_len
-        ]
-        prefills = [each for each in plan.prefills if each.session.table is not None]
-        return Plan(tuple(decoding), tuple(prefills))
+        return fit_to_pages(plan, self._memory, self.roster, in_flight)
 
     def _order(self, plan: Plan) -> tuple[Plan, Ordered]:
         """Order a plan's drafts; return what to run now, and whose drafts that waits for.
@@ -312,7 +272,7 @@ class VerifyEngine:
                 session.timings.draft_ns += times.wait_ns
             emitted = self._commit_round(session, decision, draft, result, times.pass_end_ns)
             if decision is not None:
-                rounds.append(_outcome(session, decision, emitted))
+                rounds.append(outcome_of(session, decision, emitted))
         return rounds
 
     def _commit_round(
@@ -335,35 +295,5 @@ class VerifyEngine:
         self.roster.events.append((session, emitted))
         if reason is not None:
             self.roster.end(session, reason, now_ns)
-            self._steps.forget(session)
+            self.steps.forget(session)
         return emitted
-
-    # --- what others ask ------------------------------------------------------------------------
-
-    @property
-    def num_sessions(self) -> int:
-        """Sessions running and waiting."""
-        return len(self.roster)
-
-    @property
-    def num_shed_rounds(self) -> int:
-        """Rounds that ran plain because drafts would have cost more than they bring."""
-        return self._steps.num_shed_rounds
-
-    def pool_state(self) -> dict[str, int]:
-        """Return figures for the info call; another thread reads them, at about one moment."""
-        allocator, num_cached = self._memory.allocator, self._memory.num_cached
-        return {
-            "num_pages": allocator.num_pages,
-            "num_free": allocator.num_free,
-            "num_used": max(0, allocator.num_used - num_cached),
-            "num_quarantined": allocator.num_quarantined,
-            "num_cached": num_cached,
-        }
-
-
-def _outcome(session: Session, decision: Decision, emitted: Emitted) -> RoundOutcome:
-    num_accepted = sum(source is TokenSource.ACCEPTED for source in emitted.sources)
-    return RoundOutcome(
-        session.session_id, decision, emitted.draft_len, num_accepted, len(emitted.token_ids)
-    )

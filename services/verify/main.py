@@ -83,10 +83,10 @@ class VerifyWorker:
         await self._publisher.withdraw()
         await self._server.enter_graceful_shutdown()
         deadline_s = time.monotonic() + timeout_s
-        while engine.num_sessions and time.monotonic() < deadline_s:
+        while len(engine.roster) and time.monotonic() < deadline_s:
             await asyncio.sleep(DRAIN_POLL_S)
-        if engine.num_sessions:
-            log.warning("moving sessions", extra={"num_sessions": engine.num_sessions})
+        if len(engine.roster):
+            log.warning("moving sessions", extra={"num_sessions": len(engine.roster)})
             engine.post(MoveAll("the worker is shutting down"))
 
 

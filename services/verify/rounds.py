@@ -19,7 +19,7 @@ from services.verify.drafter import Drafter, DrafterLost, DrafterReady
 from services.verify.memory import RoundKey, SessionMemory
 from services.verify.session import Session
 from shared.model.segment import is_lock_free
-from shared.speculation.vocabulary import Draft, RoundTask
+from shared.speculation.vocabulary import Decision, Draft, RoundTask
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,23 @@ class InFlight:
 
     session: Session
     task: RoundTask
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Rounds whose drafts were ordered, when, and since when nothing else is done meanwhile."""
+
+    decoding: tuple[tuple[Session, Decision], ...] = ()
+    sent_ns: int = 0
+    wait_from_ns: int = 0
+
+    @property
+    def sessions(self) -> frozenset[Session]:
+        """Sessions whose pages somebody else may write to now."""
+        return frozenset(session for session, _ in self.decoding)
+
+
+NOTHING = Ordered()
 
 
 class Rounds:

@@ -7,6 +7,7 @@ from typing import Any
 
 from services.verify.cell import Cell
 from services.verify.events import Cancel, Submit, Wake
+from services.verify.pages import pool_state
 from services.verify.requests import read_request
 from services.verify.streams import SessionStream
 from shared.errors import WorkerDraining
@@ -57,7 +58,7 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
             boot_id=cell.boot_id,
             model=identity_to_proto(cell.rules.identity),
             page_size=cell.pool.layout.page_size,
-            pool=pb.PoolState(**cell.engine.pool_state()),
+            pool=pb.PoolState(**pool_state(cell.memory)),
             methods=[*sorted(METHODS), "off"],
             default_speculation=pb.SpeculationParams(
                 method=defaults.method,
@@ -69,7 +70,7 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
             cell_kind=verify.cell_kind,
             transport=cell.transport,
             num_draft_workers=cell.engine.rounds.num_draft_workers,
-            num_sessions=cell.engine.num_sessions,
+            num_sessions=len(cell.engine.roster),
             max_sessions=verify.max_sessions,
             settings_json=cell.settings.to_json(),
             build=version("shortstack-serve"),
@@ -84,4 +85,4 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
         """Refuse new sessions from now on; the process ends when the running ones have."""
         timeout_ms = request.timeout_ms or self._cell.settings.verify.drain_timeout_ms
         await self._on_drain(timeout_ms / 1000)
-        return pb.DrainResponse(num_sessions=self._cell.engine.num_sessions)
+        return pb.DrainResponse(num_sessions=len(self._cell.engine.roster))

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.verify.pass_runner import PassResult
-from services.verify.session import Session
+from services.verify.session import Emitted, Session
 from shared.control.load_governor import LoadGovernor
 from shared.control.step_costs import StepCosts
 from shared.control.steps import RoundOutcome, StepOutcome
 from shared.speculation.methods.registry import method_named
-from shared.speculation.vocabulary import Decision, Draft
+from shared.speculation.vocabulary import Decision, Draft, TokenSource
 from shared.telemetry.chrome_trace import ChromeTrace
 
 VERIFY_LANE, DRAFT_LANE = "verify worker", "draft worker"
@@ -42,6 +42,14 @@ class StepTimes:
 
 def _resume_layer(decision: Decision) -> int:
     return method_named(decision.method).resume_layer(decision)
+
+
+def outcome_of(session: Session, decision: Decision, emitted: Emitted) -> RoundOutcome:
+    """Return what the governor is told of a round."""
+    num_accepted = sum(source is TokenSource.ACCEPTED for source in emitted.sources)
+    return RoundOutcome(
+        session.session_id, decision, emitted.draft_len, num_accepted, len(emitted.token_ids)
+    )
 
 
 class StepLog:

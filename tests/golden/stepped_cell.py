@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from services.verify.events import Wake
+from services.verify.pages import pool_state
 from shared.control.overlap import OverlapChooser
 from shared.model.layer_stack import LayerStack
 from shared.speculation.vocabulary import Extent
@@ -85,7 +86,7 @@ class SteppedCell(EngineHarness):
         with torch.inference_mode():
             self.engine._step()
         self.memory.check_integrity(self.roster.running)
-        state = self.engine.pool_state()
+        state = pool_state(self.memory)
         assert min(state.values()) >= 0, state
         parts = ("num_free", "num_used", "num_quarantined", "num_cached")
         assert state["num_pages"] == sum(state[name] for name in parts)
@@ -96,7 +97,7 @@ class SteppedCell(EngineHarness):
         assert not len(self.roster)
         assert not self.rounds._in_flight and not self.rounds._drafts
         # It may know those of its last plan, no more.
-        governor = pickle.dumps(self.engine._steps.governor)
+        governor = pickle.dumps(self.engine.steps.governor)
         ids = [each.session.session_id for each in self._recorded.values()]
         num_remembered = sum(each.encode() in governor for each in ids)
         assert num_remembered <= self.max_sessions, "sessions that ended are remembered"

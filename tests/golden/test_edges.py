@@ -342,7 +342,7 @@ async def test_a_session_cancelled_while_waiting_never_starts(shelf: ModelShelf)
         opened += [cell.open(make_request([5, 6], 20, session_id=f"s{i}")) for i in range(2)]
         await run_to_end(opened[0])
         await memory_is_whole(cell)
-        assert cell.engine.num_sessions == 0
+        assert len(cell.engine.roster) == 0
         assert not opened[1].was_started
 
 

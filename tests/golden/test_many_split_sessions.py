@@ -54,7 +54,7 @@ async def test_a_split_cell_under_pressure_gives_plain_texts(
             """Whether all have ended; paused ones are let go on meanwhile."""
             paused.clear()
             cell.engine.post(Wake())
-            return cell.engine.num_sessions == 0 or bool(cell.failures)
+            return len(cell.engine.roster) == 0 or bool(cell.failures)
 
         await asyncio.to_thread(opened[0].done.wait, 20)
         await poll_until(is_over, timeout_s=30)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from services.verify.events import MoveAll, Wake
+from services.verify.pages import pool_state
 from services.verify.session import Moved
 from shared.errors import InvalidRequest, QueueFull, WorkerDraining
 from shared.model.layer_stack import LayerStack, load_stack
@@ -59,7 +60,7 @@ async def test_a_full_queue_refuses_with_a_retry_delay(stack: LayerStack) -> Non
         refused = await run_to_end(cell.open(make_request([5, 6], 5, session_id="refused")))
         assert isinstance(refused.error, QueueFull)
         assert refused.error.retry_delay_ms > 0
-        assert cell.engine.num_sessions == 2
+        assert len(cell.engine.roster) == 2
         blocked.num_unread = 0
         cell.engine.post(Wake())
         for recorded in (running, waiting):
@@ -108,8 +109,8 @@ async def test_sessions_told_to_move_give_their_pages_back(stack: LayerStack) ->
         for recorded in (running, waiting):
             await run_to_end(recorded)
             assert Moved("shutting down") in recorded.events
-        await poll_until(lambda: cell.engine.num_sessions == 0)
-        assert cell.engine.pool_state()["num_used"] == 0
+        await poll_until(lambda: len(cell.engine.roster) == 0)
+        assert pool_state(cell.memory)["num_used"] == 0
 
 
 async def test_a_session_whose_client_does_not_read_is_paused_and_others_go_on(
@@ -130,8 +131,8 @@ async def test_a_session_whose_client_does_not_read_is_paused_and_others_go_on(
 async def test_figures_for_the_info_call_sum_up(stack: LayerStack) -> None:
     with EngineHarness(stack) as cell:
         await run_to_end(cell.open(make_request([5, 6], 20, wished=WISHED)))
-        await poll_until(lambda: cell.engine.pool_state()["num_used"] == 0)
-        state = cell.engine.pool_state()
+        await poll_until(lambda: pool_state(cell.memory)["num_used"] == 0)
+        state = pool_state(cell.memory)
         parts = ("num_free", "num_used", "num_quarantined", "num_cached")
         assert state["num_pages"] == sum(state[name] for name in parts)
         assert cell.roster.summary.num_drafts > 0
