@@ -106,7 +106,8 @@ def test_a_repeated_round_gets_the_same_answer_and_touches_no_memory(bench: Benc
     for layer in bench.pool.layers:
         layer.fill_(7.0)
     [again] = bench.draft(TASK)
-    assert replace(again, queue_ns=0, draft_ns=0) == replace(first, queue_ns=0, draft_ns=0)
+    untimed = [replace(each, queue_ns=0, started_ns=0, draft_ns=0) for each in (again, first)]
+    assert untimed[0] == untimed[1]
     assert (bench.pool.exit_states == 7.0).all()
     assert all((layer == 7.0).all() for layer in bench.pool.layers)
 
