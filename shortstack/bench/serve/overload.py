@@ -121,7 +121,7 @@ def growth_failures(before: StackFigures, after: StackFigures) -> list[str]:
     """Return the processes that hold clearly more memory than before."""
     lines = []
     for name, was in before.processes.items():
-        old, new = (each.pss_bytes or each.rss_bytes for each in (was, after.processes[name]))
+        old, new = was.own_bytes, after.processes[name].own_bytes
         if new - old > max(MAX_GROWTH * old, MAX_GROWTH_BYTES):
             lines.append(f"{name} grew from {old / 2**20:.0f} to {new / 2**20:.0f} MiB")
     return lines

@@ -14,12 +14,22 @@ SEGMENT_PREFIX = "/dev/shm/shortstack-"
 
 @dataclass(frozen=True, slots=True)
 class ProcessFigures:
-    """One process at one moment; pss_bytes is None where the system does not tell."""
+    """One process at one moment; pss_bytes is None where the system does not tell.
+
+    segment_bytes is its share of the KV pool's pages that were touched so far, and part of the
+    former: the pool was reserved at the start, so that this is no growth.
+    """
 
     pss_bytes: int | None
     rss_bytes: int
     num_fds: int
     num_threads: int
+    segment_bytes: int = 0
+
+    @property
+    def own_bytes(self) -> int:
+        """Memory beside the pool: proportional, or resident where the system tells no more."""
+        return self.rss_bytes if self.pss_bytes is None else self.pss_bytes - self.segment_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,11 @@ def figures_of_process(pid: int) -> ProcessFigures:
     """Look at one process now."""
     process = psutil.Process(pid)
     return ProcessFigures(
-        pss_bytes([pid]), process.memory_info().rss, process.num_fds(), process.num_threads()
+        pss_bytes([pid]),
+        process.memory_info().rss,
+        process.num_fds(),
+        process.num_threads(),
+        sum(entry.pss for entry in process.memory_maps() if entry.path.startswith(SEGMENT_PREFIX)),
     )
 
 
