@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from shared.control.periodic import PeriodicTask
 from shared.errors import ShortstackError
 from shared.rpc import shortstack_pb2 as pb
 from shortstack.bench.serve.pages import CellPeaks, PoolPages
@@ -47,12 +47,11 @@ class CellWatch:
 
     def __init__(self, targets: Sequence[str], period_s: float = PERIOD_S) -> None:
         self._targets = targets
-        self._period_s = period_s
         self._peaks = CellPeaks(0, 0, 0, 0)
-        self._task: asyncio.Task[None] | None = None
+        self._task = PeriodicTask(int(period_s * 1000), self._sample)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        self._task.start()
         return self
 
     async def __aexit__(
@@ -61,20 +60,12 @@ class CellWatch:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await self._task.stop()
 
     @property
     def peaks(self) -> CellPeaks:
         """The most that was seen so far."""
         return self._peaks
-
-    async def _run(self) -> None:
-        while True:
-            await self._sample()
-            await asyncio.sleep(self._period_s)
 
     async def _sample(self) -> None:
         """Take a sample; a worker that does not answer is counted, the load will tell the rest."""
