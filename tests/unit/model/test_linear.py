@@ -12,10 +12,11 @@ from shared.model.linear import (
     TransposedLinear,
     make_draft_head,
     make_linear,
+    num_rows_run,
 )
 
 LAYOUTS = [DeviceLinear, TransposedLinear, PackedLinear]
-ROWS = [1, 2, 3, 4, 5, 8, 9, 17, 33, 40]
+ROWS = [1, 2, 3, 4, 5, 8, 9, 17, 32, 33, 40, 127, 129]
 
 
 def random_tensors(dtype: torch.dtype, num_rows: int) -> tuple[torch.Tensor, ...]:
@@ -87,3 +88,12 @@ def test_a_rough_head_is_near_the_plain_product_and_made_only_where_it_pays() ->
             found = rough(x)
         assert found.dtype == torch.float32
         assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_packed_products_run_at_few_numbers_of_rows_and_few_are_added() -> None:
+    run = [num_rows_run(num_rows) for num_rows in range(1, 545)]
+    assert run[:32] == list(range(1, 33))
+    assert all(num_rows <= each for num_rows, each in enumerate(run, 1))
+    assert sum(run) < 1.06 * sum(range(1, 545))
+    assert len(set(run)) < 60
+    assert [num_rows_run(each) for each in run] == run
