@@ -1,0 +1,70 @@
+"""What the exits said at the positions that one round committed. Pure.
+
+    row             0 (pending)   1 ... a          a+1 ... k
+    predicts        y[n]          y[n+1] ...       -
+    on the path     yes           yes              no: a wrong prefix, never counted
+
+Every committed position is covered by exactly one on-path row, whatever exit layer, draft length
+and threshold were in force; so what is counted here depends on none of them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shared.ids import TokenId
+from shared.speculation.vocabulary import Draft, ShadowRead
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One exit at one position: whether it chose the committed token, how confident it was."""
+
+    is_match: bool
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a round showed.
+
+    num_positions: committed and emitted, at least 0; nothing behind an end of the session counts.
+    reads: by exit layer, one entry per position; None where that exit was not read.
+    """
+
+    num_positions: int
+    reads: Mapping[int, Sequence[Read | None]] = field(default_factory=dict)
+
+
+def observe(
+    committed: Sequence[TokenId],
+    exit_layer: int,
+    draft: Draft | None,
+    shadow: Iterable[ShadowRead],
+) -> Observation:
+    """Return what a round's reads say of the tokens that it committed.
+
+    Args:
+        committed: tokens kept of the round, accepted drafts first.
+        exit_layer: E of the draft; of no meaning without one.
+        draft: the round's draft, whose tokens are E's own choices; None in a plain round.
+        shadow: reads of other exits, and of E behind the last draft.
+    """
+    num_positions = len(committed)
+    reads: dict[int, list[Read | None]] = {}
+
+    def note(layer: int, row: int, token: TokenId, confidence: float) -> None:
+        if row < num_positions:
+            places = reads.setdefault(layer, [None] * num_positions)
+            places[row] = Read(token == committed[row], confidence)
+
+    if draft is not None:
+        for row, (token, confidence) in enumerate(
+            zip(draft.draft_tokens, draft.confidences, strict=True)
+        ):
+            note(exit_layer, row, token, confidence)
+    for each in shadow:
+        for row, (token, confidence) in enumerate(
+            zip(each.tokens, each.confidences, strict=True), each.first_row
+        ):
+            note(each.exit_layer, row, token, confidence)
+    return Observation(num_positions, reads)

@@ -1,0 +1,58 @@
+"""How often a cell can afford to read exits that do not draft, from what that takes. Pure."""
+
+from math import ceil
+
+# Of a session's time, for bursts beyond its first one and those after alarms.
+MAX_SHARE = 0.01
+# The shortest burst, in rounds, and so the shortest period: always.
+MIN_BURST_ROUNDS = 4
+COST_RATE = 0.1
+
+
+class ShadowPace:
+    """Costs of rounds and of their shadow, shared by the sessions of a cell, and their sums."""
+
+    __slots__ = ("busy_us", "paid_us", "round_us", "shadow_us")
+
+    def __init__(self) -> None:
+        """Begin without costs: no period is known."""
+        self.shadow_us: float | None = None
+        self.round_us = 0.0
+        # Of all rounds noted, and of shadow outside the bursts that every session is given.
+        self.busy_us = 0.0
+        self.paid_us = 0.0
+
+    def note_cost(self, shadow_us: float, round_us: float) -> None:
+        """Take what full shadow added to one session's round, and what the round took.
+
+        Where sessions share steps, both are one session's part: the step's time divided by the
+        sessions in it.
+
+        Raises:
+            ValueError: the shadow's time is negative, or the round's is not positive.
+        """
+        if shadow_us < 0.0 or round_us <= 0.0:
+            raise ValueError(f"a round of {round_us} us cannot have a shadow of {shadow_us} us")
+        if self.shadow_us is None:
+            self.shadow_us, self.round_us = shadow_us, round_us
+            return
+        self.shadow_us += COST_RATE * (shadow_us - self.shadow_us)
+        self.round_us += COST_RATE * (round_us - self.round_us)
+
+    @property
+    def period(self) -> int | None:
+        """Rounds from the start of one burst to the next; None before any cost is known."""
+        if self.shadow_us is None:
+            return None
+        paid_us = MIN_BURST_ROUNDS * self.shadow_us
+        return max(MIN_BURST_ROUNDS, ceil(paid_us / (MAX_SHARE * self.round_us)))
+
+    @property
+    def is_always(self) -> bool:
+        """Whether every round may be shadowed within the share."""
+        return self.period == MIN_BURST_ROUNDS
+
+    @property
+    def share(self) -> float:
+        """Share of time spent on shadow, all sessions together, bursts that are given left out."""
+        return self.paid_us / self.busy_us if self.busy_us else 0.0

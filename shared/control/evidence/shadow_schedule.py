@@ -1,0 +1,116 @@
+"""When all exits of a session are read, not only the one that drafts. Pure.
+
+    given    the first burst of the session, and one after each alarm
+    paid     one burst per period of rounds, at an offset that differs between sessions, as long as
+             paid bursts stay within their share of the session's time
+
+A burst lasts at least 4 rounds in a row and 16 positions. What is read is fixed before the round,
+from counters, costs and a hash, and never from what exits showed: else the counts would be biased.
+"""
+
+from zlib import crc32
+
+from shared.control.evidence.shadow_pace import MAX_SHARE, MIN_BURST_ROUNDS, ShadowPace
+
+MIN_BURST_POSITIONS = 16
+
+
+class ShadowSchedule:
+    """Of one session. Before each round `plan_round`, behind it `note_round`."""
+
+    __slots__ = (
+        "_burst",
+        "_burst_rounds",
+        "_busy_us",
+        "_hash",
+        "_is_full",
+        "_next_round",
+        "_pace",
+        "_paid_us",
+        "_round_index",
+    )
+
+    def __init__(self, key: str, pace: ShadowPace) -> None:
+        """Begin with the first burst due.
+
+        Args:
+            key: the session's id; its hash is the same in every process.
+            pace: the cell's, which counts along.
+        """
+        self._hash = crc32(key.encode())
+        self._pace = pace
+        self._round_index = 0
+        self._burst: _Burst | None = _Burst(is_given=True)
+        # How long the last burst was, and so probably the next one.
+        self._burst_rounds = MIN_BURST_ROUNDS
+        self._next_round = -1
+        self._is_full = False
+        self._paid_us = 0.0
+        self._busy_us = 0.0
+
+    @property
+    def share(self) -> float:
+        """Share of the session's time spent on paid bursts."""
+        return self._paid_us / self._busy_us if self._busy_us else 0.0
+
+    def begin_burst(self) -> None:
+        """Let a burst be given from the next round on."""
+        self._burst = _Burst(is_given=True)
+
+    def plan_round(self, *, is_pressed: bool = False) -> bool:
+        """Return whether the next round is to read all exits; may be asked again.
+
+        Args:
+            is_pressed: requests queue and passes are compute-bound: nothing is read. A burst that
+                is given is put off or begun again later, any other is lost.
+        """
+        self._is_full = not is_pressed and self._is_due()
+        return self._is_full
+
+    def note_round(self, num_positions: int) -> None:
+        """Take the round that was planned last; without a plan none of its exits were read."""
+        self._busy_us += self._pace.round_us
+        self._pace.busy_us += self._pace.round_us
+        if self._is_full:
+            self._note_full_round(num_positions)
+        elif self._burst is not None:
+            # Its rounds would not have been in a row.
+            self._burst = _Burst(is_given=True) if self._burst.is_given else None
+        self._is_full = False
+        self._round_index += 1
+
+    def _note_full_round(self, num_positions: int) -> None:
+        burst = self._burst = self._burst or _Burst(is_given=False)
+        burst.num_rounds += 1
+        burst.num_positions += num_positions
+        if not burst.is_given:
+            shadow_us = self._pace.shadow_us or 0.0
+            self._paid_us += shadow_us
+            self._pace.paid_us += shadow_us
+        if burst.num_rounds >= MIN_BURST_ROUNDS and burst.num_positions >= MIN_BURST_POSITIONS:
+            self._burst_rounds = burst.num_rounds
+            self._burst = None
+
+    def _is_due(self) -> bool:
+        if self._burst is not None or self._pace.is_always:
+            return True
+        period = self._pace.period
+        if period is None:
+            return False
+        if self._next_round < self._round_index:
+            self._next_round = self._round_index + (self._hash - self._round_index) % period
+        if self._next_round > self._round_index:
+            return False
+        wished_us = self._burst_rounds * (self._pace.shadow_us or 0.0)
+        return self._paid_us + wished_us <= MAX_SHARE * self._busy_us
+
+
+class _Burst:
+    """Rounds in a row that read all exits."""
+
+    __slots__ = ("is_given", "num_positions", "num_rounds")
+
+    def __init__(self, *, is_given: bool) -> None:
+        self.is_given = is_given
+        self.num_rounds = 0
+        self.num_positions = 0

@@ -1,0 +1,136 @@
+"""When all exits are read: bursts, periods, the share of time, and independence of outcomes."""
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from shared.control.evidence.shadow_pace import ShadowPace
+from shared.control.evidence.shadow_schedule import ShadowSchedule
+
+
+def pace_of(shadow_us: float, round_us: float) -> ShadowPace:
+    pace = ShadowPace()
+    pace.note_cost(shadow_us, round_us)
+    return pace
+
+
+def run(schedule: ShadowSchedule, lens: list[int], pressed: range = range(0)) -> list[bool]:
+    plan = []
+    for index, num_positions in enumerate(lens):
+        is_full = schedule.plan_round(is_pressed=index in pressed)
+        assert schedule.plan_round(is_pressed=index in pressed) == is_full
+        plan.append(is_full)
+        schedule.note_round(num_positions)
+    return plan
+
+
+def bursts_of(plan: list[bool]) -> list[tuple[int, int]]:
+    """First round and length of each."""
+    bursts: list[tuple[int, int]] = []
+    for index, is_full in enumerate(plan):
+        if is_full and index and plan[index - 1]:
+            bursts[-1] = (bursts[-1][0], bursts[-1][1] + 1)
+        elif is_full:
+            bursts.append((index, 1))
+    return bursts
+
+
+@pytest.mark.parametrize(("num_positions", "num_rounds"), [(8, 4), (4, 4), (3, 6), (1, 16)])
+def test_the_first_burst_has_four_rounds_and_sixteen_positions(
+    num_positions: int, num_rounds: int
+) -> None:
+    plan = run(ShadowSchedule("a", ShadowPace()), [num_positions] * 40)
+    assert bursts_of(plan) == [(0, num_rounds)]
+
+
+def test_a_burst_is_given_after_an_alarm() -> None:
+    schedule = ShadowSchedule("a", ShadowPace())
+    run(schedule, [4] * 10)
+    schedule.begin_burst()
+    assert bursts_of(run(schedule, [4] * 10)) == [(0, 4)]
+
+
+def test_the_period_follows_from_costs() -> None:
+    assert ShadowPace().period is None
+    assert pace_of(100.0, 4000.0).period == 10
+    assert pace_of(101.0, 4000.0).period == 11
+    assert pace_of(40.0, 4000.0).period == 4
+    assert pace_of(0.0, 4000.0).is_always
+
+
+def test_costs_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="shadow"):
+        ShadowPace().note_cost(-1.0, 100.0)
+    with pytest.raises(ValueError, match="shadow"):
+        ShadowPace().note_cost(1.0, 0.0)
+
+
+def test_bursts_come_once_per_period_at_an_offset_of_the_session() -> None:
+    starts = set()
+    for key in "abcdef":
+        plan = run(ShadowSchedule(key, pace_of(500.0, 4000.0)), [4] * 600)
+        bursts = bursts_of(plan)[1:]
+        assert len(bursts) >= 10
+        assert all(length == 4 for _, length in bursts)
+        assert len({start % 50 for start, _ in bursts}) == 1
+        assert {b[0] - a[0] for a, b in pairwise(bursts)} == {50}
+        starts.add(bursts[0][0] % 50)
+    assert len(starts) > 1
+
+
+def test_cheap_shadow_is_read_always() -> None:
+    schedule = ShadowSchedule("a", pace_of(30.0, 4000.0))
+    assert all(run(schedule, [2] * 300))
+    assert schedule.share <= 0.01
+
+
+@pytest.mark.parametrize("num_positions", [1, 2, 4, 9])
+@pytest.mark.parametrize("shadow_us", [30.0, 60.0, 700.0, 5000.0])
+def test_the_share_of_time_stays_within_one_percent(shadow_us: float, num_positions: int) -> None:
+    pace = pace_of(shadow_us, 3000.0)
+    schedules = [ShadowSchedule(key, pace) for key in "abcd"]
+    num_paid = 0
+    for schedule in schedules:
+        plan = run(schedule, [num_positions] * 12_000)
+        num_paid += sum(plan)
+        assert schedule.share <= 0.01
+    assert pace.share <= 0.01
+    # And the share is made use of.
+    assert num_paid * shadow_us > 0.004 * 4 * 12_000 * 3000.0
+
+
+def test_under_pressure_nothing_is_read_and_given_bursts_are_put_off() -> None:
+    plan = run(ShadowSchedule("a", ShadowPace()), [4] * 40, pressed=range(0, 10))
+    assert bursts_of(plan) == [(10, 4)]
+    plan = run(ShadowSchedule("a", ShadowPace()), [4] * 40, pressed=range(2, 10))
+    assert bursts_of(plan) == [(0, 2), (10, 4)]
+
+
+def test_under_pressure_paid_bursts_are_lost_not_gathered() -> None:
+    pace = pace_of(500.0, 4000.0)
+    plan = run(ShadowSchedule("a", pace), [4] * 1000, pressed=range(300, 500))
+    calm = run(ShadowSchedule("a", pace), [4] * 1000)
+    assert not any(plan[300:500])
+    assert {start % 50 for start, _ in bursts_of(plan)[1:]} == {bursts_of(calm)[1][0] % 50}
+
+
+def test_a_round_that_was_not_planned_is_none_of_a_burst() -> None:
+    schedule = ShadowSchedule("a", ShadowPace())
+    assert schedule.plan_round()
+    schedule.note_round(16)
+    schedule.note_round(16)
+    assert bursts_of(run(schedule, [16] * 10)) == [(0, 4)]
+
+
+def test_offsets_are_the_same_in_every_process() -> None:
+    plan = run(ShadowSchedule("session-7", pace_of(500.0, 4000.0)), [4] * 200)
+    # crc32("session-7") mod 50
+    assert bursts_of(plan)[1][0] % 50 == 3399686939 % 50
+
+
+def test_the_plan_depends_on_counters_and_costs_alone() -> None:
+    random = Random(2)
+    lens = [random.randrange(1, 9) for _ in range(2000)]
+    plans = [run(ShadowSchedule("a", pace_of(500.0, 4000.0)), lens) for _ in range(2)]
+    assert plans[0] == plans[1]
