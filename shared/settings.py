@@ -62,12 +62,28 @@ class ModelSettings(Group):
 
 
 class RedisSettings(Group):
-    """SHORTSTACK_REDIS__*: the registry of cells (verify worker and gateway)."""
+    """SHORTSTACK_REDIS__*: the registry of cells (verify worker and gateway), control state."""
 
-    url: str = Field("", description="any redis:// or unix:// URL; empty: no registry")
+    url: str = Field(
+        "", description="any redis:// or unix:// URL; empty: no registry, and nothing is kept"
+    )
     lease_ttl_ms: int = Field(5000, ge=500, description="a cell that stops renewing is forgotten")
     renew_ms: int = Field(1500, ge=100, description="time between renewals")
-    socket_timeout_ms: int = Field(50, ge=1, description="longest wait for one answer")
+    socket_timeout_ms: int = Field(
+        50, ge=1, description="longest wait for a connection, and for an answer of the registry"
+    )
+    write_timeout_ms: int = Field(
+        200, ge=1, description="longest wait for one answer about control state, in the background"
+    )
+    claim_timeout_ms: int = Field(
+        5, ge=1, description="longest wait of a new session for what its last turn left"
+    )
+    session_ttl_s: int = Field(
+        7200, ge=1, description="what a conversation left is kept for so long after its last turn"
+    )
+    shares_priors: bool = Field(
+        True, description="busy tenants' counts of acceptance add to what all tenants begin with"
+    )
 
 
 class LogSettings(Group):

@@ -35,6 +35,7 @@ COMMANDS = (
     Entry("generate", "shortstack.commands.generate:command", "Complete a text, streaming."),
     Entry("chat", "shortstack.commands.chat:command", "Talk with a model."),
     Entry("info", "shortstack.commands.info:command", "Show cells, model, pool and counters."),
+    Entry("sessions", "shortstack.commands.sessions:command", "Watch what is decided, and why."),
     Entry("check", "shortstack.commands.check:command", "Compare the stack with a reference."),
     Entry("exits", "shortstack.commands.exits:command", "Say whether a model's early exits pay."),
     Entry(
@@ -49,6 +50,21 @@ BENCHES = (
     Entry("serve", "shortstack.bench.serve.command:command", "Measure serving under load."),
     Entry("synth", "shortstack.bench.synth:command", "Write a synthetic model."),
     Entry("draft-vocab", "shortstack.bench.draft_vocab:command", "Measure a draft vocabulary."),
+    Entry(
+        "record-tapes",
+        "shortstack.bench.control.record_tapes:command",
+        "Keep what exits say along a model's texts.",
+    ),
+    Entry(
+        "policies",
+        "shortstack.bench.control.policies_command:command",
+        "Replay control policies over recorded texts.",
+    ),
+    Entry(
+        "policies-live",
+        "shortstack.bench.control.live_command:command",
+        "Compare policies with static settings, served.",
+    ),
 )
 # By name, not by import: the commands of training stand beside this package, not below it.
 TRAININGS = (

@@ -14,13 +14,19 @@ from types import TracebackType
 from typing import Self
 
 from shared.errors import Internal
-from shared.ids import RequestId
+from shared.ids import RequestId, SessionId
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as stubs
 from shared.rpc.channel import open_channel, responses, translated_errors
 from shared.speculation.vocabulary import SpeculationSummary, TokenSource
 from shortstack.events import Event, Finished, Started, Tokens, event_from_proto
 from shortstack.request import Request
+from shortstack.sessions.values import (
+    SessionList,
+    SessionTimeline,
+    list_from_proto,
+    timeline_from_proto,
+)
 
 UNARY_TIMEOUT_S = 10.0
 
@@ -142,3 +148,23 @@ class Client:
                 pb.ListModelsRequest(), timeout=timeout_s
             )
         return answer
+
+    async def list_sessions(self, *, with_ended: bool = False) -> SessionList:
+        """Return how the sessions of all cells stand; with_ended: those that ended of late, too."""
+        with translated_errors():
+            answer: pb.ListSessionsResponse = await self._stub.ListSessions(
+                pb.ListSessionsRequest(with_ended=with_ended), timeout=UNARY_TIMEOUT_S
+            )
+        return list_from_proto(answer)
+
+    async def session_timeline(self, session_id: SessionId) -> SessionTimeline:
+        """Return the last rounds of a session, running or ended of late.
+
+        Raises:
+            SessionNotFound: no cell knows it.
+        """
+        with translated_errors():
+            answer: pb.GetSessionTimelineResponse = await self._stub.GetSessionTimeline(
+                pb.GetSessionTimelineRequest(session_id=session_id), timeout=UNARY_TIMEOUT_S
+            )
+        return timeline_from_proto(answer)

@@ -53,6 +53,8 @@ class PriorityName(Enum):
 Tenant = Annotated[str, typer.Option(help="Who asks; tenants share the service by tokens.")]
 Urgency = Annotated[PriorityName, typer.Option(help="Low waits until nobody else does, or long.")]
 
+Task = Annotated[str, typer.Option(help="Kind of text; drafting learns from its like.")]
+
 # How tokens are chosen.
 Temperature = Annotated[float, typer.Option(min=0, max=100, help="0 is greedy.")]
 TopP = Annotated[float, typer.Option(min=0, max=1, help="Smallest set of this probability.")]

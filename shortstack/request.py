@@ -61,7 +61,11 @@ def pinned(exit_layer: int, draft_len: int, stop_threshold: float = 0.0) -> Spec
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: text, token ids or chat turns, and how to go on from them."""
+    """One request: text, token ids or chat turns, and how to go on from them.
+
+    session_key names a conversation of several requests, task a kind of text: both only help the
+    server to learn how to draft.
+    """
 
     prompt: Prompt
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -73,6 +77,8 @@ class Request:
     timeout_s: float = 300.0
     tenant: str = ""
     priority: Priority = Priority.NORMAL
+    session_key: str = ""
+    task: str = ""
 
     def to_proto(self) -> pb.GenerateTextRequest:
         """Write the request."""
@@ -86,6 +92,8 @@ class Request:
             num_logprobs=self.num_logprobs,
             tenant=self.tenant,
             priority=PRIORITY_ON_WIRE[self.priority],
+            session_key=self.session_key,
+            task=self.task,
         )
         _set_input(message, self.prompt)
         return message

@@ -11,6 +11,7 @@ active      running requests by id, for Cancel
 tokenizer   text <-> ids of the served model; chat: turns -> text
 detokenizer ids -> text, piece by piece; stops: where the text ends; text: both together
 session     one request on the cells, replays included; attempt: on one of them
-router      which cell; breaker: which not; prefix_index: which has seen the prompt;
+router      which cell; prefix_index: which has seen the prompt;
             cells: where they are; model_infos: what they run
+task_keys   the kind of text of a request, for what its cell learns
 """

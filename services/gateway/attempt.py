@@ -54,6 +54,8 @@ class SessionPlan:
     max_replays: int
     # Of the prompt, as `prefix_index.prefix_hashes` makes them.
     prefix_hashes: tuple[int, ...] = ()
+    # The kind of text, as `TaskKeys` makes it.
+    task_key: str = ""
 
     @property
     def stop(self) -> StopParams:
@@ -168,6 +170,8 @@ class Attempt:
             num_logprobs=request.num_logprobs,
             tenant=request.tenant,
             priority=PRIORITY_ON_WIRE[request.priority],
+            session_key=request.session_key,
+            task_key=self.plan.task_key,
         )
 
 

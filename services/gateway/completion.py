@@ -19,6 +19,7 @@ from services.gateway.request import RequestLimits, TextRequest, fit_to_context
 from services.gateway.request_log import RequestLog
 from services.gateway.router import Router
 from services.gateway.session import Session
+from services.gateway.task_keys import TaskKeys
 from services.gateway.text import CompletionText
 from services.gateway.tokenizer import ModelTokenizer
 from shared.errors import Cancelled
@@ -82,6 +83,7 @@ class CompletionTools:
     router: Router
     channels: CellChannels
     max_replays: int
+    task_keys: TaskKeys
 
 
 @dataclass(slots=True)
@@ -142,6 +144,7 @@ class Completion:
             deadline_s=self.deadline_s,
             max_replays=self.tools.max_replays,
             prefix_hashes=prefix_hashes(prompt_ids),
+            task_key=self.tools.task_keys.key_of(self.request),
         )
         self._session = Session(plan, self.tools.router, self.tools.channels)
         return self._session

@@ -20,6 +20,7 @@ from services.gateway.request import RequestLimits
 from services.gateway.router import Router
 from services.gateway.servicer import GatewayParts, GatewayServicer
 from services.gateway.settings import GatewayServiceSettings, GatewaySettings
+from services.gateway.task_keys import TaskKeys, read_secret
 from services.gateway.tokenizer import load_limits, load_tokenizer
 from shared.control.registry import CellDirectory
 from shared.errors import ShortstackError
@@ -84,6 +85,7 @@ class Gateway:
             router=Router(lambda: self._cells.cells),
             channels=self._channels,
             max_replays=options.max_replays,
+            task_keys=TaskKeys(read_secret(options.task_secret_path)),
         )
         limits = RequestLimits(
             model_name=settings.model.served_name,

@@ -18,6 +18,8 @@ from shared.rpc.convert import (
     mode_from_proto,
     priority_from_proto,
     sampling_from_proto,
+    session_key_from_proto,
+    task_label_from_proto,
     tenant_from_proto,
 )
 from shared.speculation.vocabulary import SamplingParams
@@ -59,6 +61,9 @@ class TextRequest:
     speculation: pb.SpeculationParams | None = None
     tenant: str = ""
     priority: Priority = Priority.NORMAL
+    session_key: str = ""
+    # The client's label of the kind of text.
+    task: str = ""
 
 
 def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> TextRequest:
@@ -88,6 +93,8 @@ def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> Tex
         speculation=_speculation_of(message),
         tenant=tenant_from_proto(message.tenant),
         priority=priority_from_proto(message.priority),
+        session_key=session_key_from_proto(message.session_key),
+        task=task_label_from_proto(message.task, "task"),
     )
 
 

@@ -16,14 +16,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 
-from services.gateway.breaker import Breaker
 from services.gateway.prefix_index import PrefixIndex
+from shared.control.breaker import Breaker
 from shared.control.registry import CellLease
 from shared.errors import NoCell
 
 BootKey = tuple[str, int]
 # Shares of a cell's sessions by which it may be more loaded and still be taken for its prefix.
 MAX_LOAD_GAP = 0.2
+# A cell that failed so often in a row gets no requests for so long.
+MAX_FAILURES = 5
+OPEN_S = 30.0
 
 
 class Router:
@@ -79,7 +82,10 @@ class Router:
 
     def breaker_of(self, cell: CellLease) -> Breaker:
         """Return the breaker of this boot of a cell; a new boot starts with a clean record."""
-        return self._breakers.setdefault(_key_of(cell), Breaker(self._clock))
+        key = _key_of(cell)
+        if key not in self._breakers:
+            self._breakers[key] = Breaker(self._clock, MAX_FAILURES, OPEN_S)
+        return self._breakers[key]
 
     def begin(self, cell: CellLease) -> None:
         """Count a session that goes to a cell."""

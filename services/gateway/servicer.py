@@ -20,6 +20,7 @@ from services.gateway.completion import (
 )
 from services.gateway.model_infos import ModelInfos
 from services.gateway.request import RequestLimits, check_request
+from services.gateway.session_finder import SessionFinder
 from shared.control.registry import CellLease
 from shared.errors import Cancelled, InvalidRequest, ShortstackError
 from shared.ids import RequestId
@@ -49,6 +50,7 @@ class GatewayServicer(GatewayServiceServicer):
         """Start with no running requests."""
         self._parts = parts
         self._active = ActiveRequests()
+        self._finder = SessionFinder(lambda: parts.cells.cells, parts.tools.channels)
         self._last_words: set[asyncio.Task[None]] = set()
 
     async def GenerateText(
@@ -85,6 +87,20 @@ class GatewayServicer(GatewayServiceServicer):
         """Say what is served."""
         cells = [_cell_info(cell) for cell in self._parts.cells.cells]
         return pb.ListModelsResponse(models=self._parts.infos.models(), cells=cells)
+
+    async def ListSessions(
+        self, request: pb.ListSessionsRequest, context: object
+    ) -> pb.ListSessionsResponse:
+        """Say what the controllers of all cells decide."""
+        return await self._finder.list(with_ended=request.with_ended)
+
+    async def GetSessionTimeline(
+        self, request: pb.GetSessionTimelineRequest, context: object
+    ) -> pb.GetSessionTimelineResponse:
+        """Say what one session's last rounds were."""
+        if not request.session_id:
+            raise InvalidRequest("session_id must not be empty", field="session_id")
+        return await self._finder.timeline(request.session_id)
 
     def _leave_word(self, context: grpc.aio.ServicerContext, error: ShortstackError) -> None:
         """End a call whose client does not read; it finds the error if ever it does.

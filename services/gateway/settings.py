@@ -1,5 +1,8 @@
 """Options of the gateway: `SHORTSTACK_GATEWAY__*`, and the shared groups it reads."""
 
+import os
+from pathlib import Path
+
 from pydantic import Field, model_validator
 
 from shared.settings import Group, LogSettings, ModelSettings, RedisSettings, ServiceSettings
@@ -37,6 +40,9 @@ class GatewaySettings(Group):
         30_000, ge=0, description="a client that takes nothing for so long loses its request; 0: no"
     )
     max_replays: int = Field(2, ge=0, description="other cells a request may be moved to")
+    task_secret_path: Path | None = Field(
+        None, description="file with the secret that keys of system prompts are made with"
+    )
     drain_timeout_ms: int = Field(30_000, ge=0, description="time to finish after SIGTERM")
     has_reflection: bool = Field(False, description="answer gRPC reflection")
 
@@ -56,6 +62,11 @@ class GatewaySettings(Group):
             raise ValueError(
                 "SHORTSTACK_GATEWAY__DEFAULT_MAX_NEW_TOKENS exceeds"
                 " SHORTSTACK_GATEWAY__MAX_NEW_TOKENS"
+            )
+        if self.task_secret_path is not None and not _holds_something(self.task_secret_path):
+            raise ValueError(
+                "SHORTSTACK_GATEWAY__TASK_SECRET_PATH: there is no file"
+                f" {self.task_secret_path} that can be read and is not empty"
             )
         if self.tenant_burst_tokens and not self.tenant_tokens_per_s:
             raise ValueError(
@@ -81,3 +92,7 @@ class GatewayServiceSettings(ServiceSettings):
                 " and SHORTSTACK_GATEWAY__CELLS (fixed targets)"
             )
         return self
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.R_OK) and bool(path.read_bytes().strip())

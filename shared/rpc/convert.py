@@ -16,6 +16,7 @@ from shared.speculation.vocabulary import (
     ModelIdentity,
     RoundTask,
     SamplingParams,
+    ShadowRead,
     SpeculationSummary,
     TokenSource,
 )
@@ -37,6 +38,8 @@ PRIORITY_ON_WIRE = {
     Priority.LOW: pb.PRIORITY_LOW,
 }
 MAX_TENANT_CHARS = 64
+MAX_SESSION_KEY_CHARS = 128
+MAX_TASK_CHARS = 64
 # What a request may say of whether it speculates; empty is the first.
 AUTO, NEVER, FORCE = SPECULATION_MODES = ("auto", "off", "force")
 
@@ -47,12 +50,34 @@ def tenant_from_proto(tenant: str) -> str:
     Raises:
         InvalidRequest: it is too long, or would not look the same in a log.
     """
+    return _name(tenant, "tenant", MAX_TENANT_CHARS)
+
+
+def session_key_from_proto(session_key: str) -> str:
+    """Check the name of a conversation that goes on over several requests.
+
+    Raises:
+        InvalidRequest: it is too long or not printable.
+    """
+    return _name(session_key, "session_key", MAX_SESSION_KEY_CHARS)
+
+
+def task_label_from_proto(label: str, field: str) -> str:
+    """Check what names a kind of text: a client's label, or the key made of it or in its place.
+
+    Raises:
+        InvalidRequest: it is too long or not printable.
+    """
+    return _name(label, field, MAX_TASK_CHARS)
+
+
+def _name(name: str, field: str, max_chars: int) -> str:
     _check(
-        len(tenant) <= MAX_TENANT_CHARS and tenant.isprintable(),
-        "tenant",
-        f"must be at most {MAX_TENANT_CHARS} printable characters",
+        len(name) <= max_chars and name.isprintable(),
+        field,
+        f"must be at most {max_chars} printable characters",
     )
-    return tenant
+    return name
 
 
 def priority_from_proto(priority: int) -> Priority:
@@ -160,6 +185,7 @@ def task_to_proto(task: RoundTask, boot_id: int, max_rows: int) -> pb.RoundTask:
         stop_threshold=task.decision.stop_threshold,
         sampling=sampling_to_proto(task.sampling),
         stop_token_ids=sorted(task.stop_token_ids),
+        shadow_exits=task.shadow_exits,
     )
 
 
@@ -192,6 +218,7 @@ def task_from_proto(message: pb.RoundTask, vocab_size: int) -> RoundTask:
         ),
         sampling=sampling_from_proto(message.sampling, vocab_size),
         stop_token_ids=frozenset(message.stop_token_ids),
+        shadow_exits=tuple(message.shadow_exits),
     )
 
 
@@ -208,6 +235,12 @@ def draft_to_proto(draft: Draft) -> pb.RoundDraft:
         timings=pb.DraftTimings(
             queue_ns=draft.queue_ns, draft_ns=draft.draft_ns, started_ns=draft.started_ns
         ),
+        shadow_exits=[
+            pb.ShadowExit(
+                exit_layer=read.exit_layer, choices=read.tokens, confidences=read.confidences
+            )
+            for read in draft.shadow
+        ],
         error=draft.error,
     )
 
@@ -224,6 +257,14 @@ def draft_from_proto(message: pb.RoundDraft) -> Draft:
         draft_ns=message.timings.draft_ns,
         started_ns=message.timings.started_ns,
         error=message.error,
+        shadow=tuple(
+            ShadowRead(
+                read.exit_layer,
+                tuple(TokenId(token) for token in read.choices),
+                tuple(read.confidences),
+            )
+            for read in message.shadow_exits
+        ),
     )
 
 

@@ -165,6 +165,84 @@ class ModelInfo(_message.Message):
     eos_token_ids: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, model_name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., model_type: _Optional[str] = ..., dtype: _Optional[str] = ..., num_layers: _Optional[int] = ..., hidden_size: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_context_len: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class SessionState(_message.Message):
+    __slots__ = ("session_id", "cell_id", "tenant", "method", "exit_layer", "max_draft_len", "stop_threshold", "policy", "reason", "prompt_len", "num_emitted", "num_rounds", "num_plain_rounds", "num_draft_tokens", "num_accepted_tokens", "tokens_per_s", "mean_emitted_len", "has_ended", "finish_reason", "age_ms")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CELL_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    EXIT_LAYER_FIELD_NUMBER: _ClassVar[int]
+    MAX_DRAFT_LEN_FIELD_NUMBER: _ClassVar[int]
+    STOP_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_LEN_FIELD_NUMBER: _ClassVar[int]
+    NUM_EMITTED_FIELD_NUMBER: _ClassVar[int]
+    NUM_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PLAIN_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    NUM_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_ACCEPTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MEAN_EMITTED_LEN_FIELD_NUMBER: _ClassVar[int]
+    HAS_ENDED_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    cell_id: str
+    tenant: str
+    method: str
+    exit_layer: int
+    max_draft_len: int
+    stop_threshold: float
+    policy: str
+    reason: str
+    prompt_len: int
+    num_emitted: int
+    num_rounds: int
+    num_plain_rounds: int
+    num_draft_tokens: int
+    num_accepted_tokens: int
+    tokens_per_s: float
+    mean_emitted_len: float
+    has_ended: bool
+    finish_reason: FinishReason
+    age_ms: int
+    def __init__(self, session_id: _Optional[str] = ..., cell_id: _Optional[str] = ..., tenant: _Optional[str] = ..., method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[str] = ..., prompt_len: _Optional[int] = ..., num_emitted: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_plain_rounds: _Optional[int] = ..., num_draft_tokens: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., tokens_per_s: _Optional[float] = ..., mean_emitted_len: _Optional[float] = ..., has_ended: _Optional[bool] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., age_ms: _Optional[int] = ...) -> None: ...
+
+class RoundColumns(_message.Message):
+    __slots__ = ("round_indices", "positions", "at_ns", "round_ns", "method_names", "methods", "exit_layers", "max_draft_lens", "stop_thresholds", "draft_lens", "nums_accepted", "nums_emitted", "reason_names", "reasons", "are_alarms")
+    ROUND_INDICES_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    ROUND_NS_FIELD_NUMBER: _ClassVar[int]
+    METHOD_NAMES_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
+    EXIT_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_DRAFT_LENS_FIELD_NUMBER: _ClassVar[int]
+    STOP_THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_LENS_FIELD_NUMBER: _ClassVar[int]
+    NUMS_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    NUMS_EMITTED_FIELD_NUMBER: _ClassVar[int]
+    REASON_NAMES_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    ARE_ALARMS_FIELD_NUMBER: _ClassVar[int]
+    round_indices: _containers.RepeatedScalarFieldContainer[int]
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    at_ns: _containers.RepeatedScalarFieldContainer[int]
+    round_ns: _containers.RepeatedScalarFieldContainer[int]
+    method_names: _containers.RepeatedScalarFieldContainer[str]
+    methods: _containers.RepeatedScalarFieldContainer[int]
+    exit_layers: _containers.RepeatedScalarFieldContainer[int]
+    max_draft_lens: _containers.RepeatedScalarFieldContainer[int]
+    stop_thresholds: _containers.RepeatedScalarFieldContainer[float]
+    draft_lens: _containers.RepeatedScalarFieldContainer[int]
+    nums_accepted: _containers.RepeatedScalarFieldContainer[int]
+    nums_emitted: _containers.RepeatedScalarFieldContainer[int]
+    reason_names: _containers.RepeatedScalarFieldContainer[str]
+    reasons: _containers.RepeatedScalarFieldContainer[int]
+    are_alarms: _containers.RepeatedScalarFieldContainer[bool]
+    def __init__(self, round_indices: _Optional[_Iterable[int]] = ..., positions: _Optional[_Iterable[int]] = ..., at_ns: _Optional[_Iterable[int]] = ..., round_ns: _Optional[_Iterable[int]] = ..., method_names: _Optional[_Iterable[str]] = ..., methods: _Optional[_Iterable[int]] = ..., exit_layers: _Optional[_Iterable[int]] = ..., max_draft_lens: _Optional[_Iterable[int]] = ..., stop_thresholds: _Optional[_Iterable[float]] = ..., draft_lens: _Optional[_Iterable[int]] = ..., nums_accepted: _Optional[_Iterable[int]] = ..., nums_emitted: _Optional[_Iterable[int]] = ..., reason_names: _Optional[_Iterable[str]] = ..., reasons: _Optional[_Iterable[int]] = ..., are_alarms: _Optional[_Iterable[bool]] = ...) -> None: ...
+
 class ChatMessage(_message.Message):
     __slots__ = ("role", "content")
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -186,7 +264,7 @@ class ChatMessages(_message.Message):
     def __init__(self, messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ...) -> None: ...
 
 class GenerateTextRequest(_message.Message):
-    __slots__ = ("request_id", "model", "prompt", "token_ids", "chat", "sampling", "stop", "stop_strings", "speculation", "num_logprobs", "tenant", "priority")
+    __slots__ = ("request_id", "model", "prompt", "token_ids", "chat", "sampling", "stop", "stop_strings", "speculation", "num_logprobs", "tenant", "priority", "session_key", "task")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -199,6 +277,8 @@ class GenerateTextRequest(_message.Message):
     NUM_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    SESSION_KEY_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     prompt: str
@@ -211,7 +291,9 @@ class GenerateTextRequest(_message.Message):
     num_logprobs: int
     tenant: str
     priority: Priority
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop: _Optional[_Union[StopParams, _Mapping]] = ..., stop_strings: _Optional[_Iterable[str]] = ..., speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., num_logprobs: _Optional[int] = ..., tenant: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    session_key: str
+    task: str
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., chat: _Optional[_Union[ChatMessages, _Mapping]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop: _Optional[_Union[StopParams, _Mapping]] = ..., stop_strings: _Optional[_Iterable[str]] = ..., speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., num_logprobs: _Optional[int] = ..., tenant: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., session_key: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
 
 class GenerateTextResponse(_message.Message):
     __slots__ = ("started", "tokens", "finished")
@@ -315,8 +397,46 @@ class CellInfo(_message.Message):
     num_draft_workers: int
     def __init__(self, cell_id: _Optional[str] = ..., address: _Optional[str] = ..., model_name: _Optional[str] = ..., num_sessions: _Optional[int] = ..., num_free_pages: _Optional[int] = ..., num_draft_workers: _Optional[int] = ...) -> None: ...
 
+class ListSessionsRequest(_message.Message):
+    __slots__ = ("with_ended",)
+    WITH_ENDED_FIELD_NUMBER: _ClassVar[int]
+    with_ended: bool
+    def __init__(self, with_ended: _Optional[bool] = ...) -> None: ...
+
+class ListSessionsResponse(_message.Message):
+    __slots__ = ("sessions", "unanswered_cells")
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    UNANSWERED_CELLS_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[SessionState]
+    unanswered_cells: _containers.RepeatedCompositeFieldContainer[UnansweredCell]
+    def __init__(self, sessions: _Optional[_Iterable[_Union[SessionState, _Mapping]]] = ..., unanswered_cells: _Optional[_Iterable[_Union[UnansweredCell, _Mapping]]] = ...) -> None: ...
+
+class UnansweredCell(_message.Message):
+    __slots__ = ("cell_id", "address", "error")
+    CELL_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    cell_id: str
+    address: str
+    error: str
+    def __init__(self, cell_id: _Optional[str] = ..., address: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+
+class GetSessionTimelineRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class GetSessionTimelineResponse(_message.Message):
+    __slots__ = ("session", "rounds")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    session: SessionState
+    rounds: RoundColumns
+    def __init__(self, session: _Optional[_Union[SessionState, _Mapping]] = ..., rounds: _Optional[_Union[RoundColumns, _Mapping]] = ...) -> None: ...
+
 class GenerateRequest(_message.Message):
-    __slots__ = ("session_id", "token_ids", "num_emitted", "sampling", "stop", "speculation", "num_logprobs", "traceparent", "tenant", "priority")
+    __slots__ = ("session_id", "token_ids", "num_emitted", "sampling", "stop", "speculation", "num_logprobs", "traceparent", "tenant", "priority", "session_key", "task_key")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     NUM_EMITTED_FIELD_NUMBER: _ClassVar[int]
@@ -327,6 +447,8 @@ class GenerateRequest(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    SESSION_KEY_FIELD_NUMBER: _ClassVar[int]
+    TASK_KEY_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     num_emitted: int
@@ -337,7 +459,9 @@ class GenerateRequest(_message.Message):
     traceparent: str
     tenant: str
     priority: Priority
-    def __init__(self, session_id: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_emitted: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop: _Optional[_Union[StopParams, _Mapping]] = ..., speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., num_logprobs: _Optional[int] = ..., traceparent: _Optional[str] = ..., tenant: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    session_key: str
+    task_key: str
+    def __init__(self, session_id: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., num_emitted: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop: _Optional[_Union[StopParams, _Mapping]] = ..., speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., num_logprobs: _Optional[int] = ..., traceparent: _Optional[str] = ..., tenant: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., session_key: _Optional[str] = ..., task_key: _Optional[str] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "tokens", "finished", "moved")
@@ -508,6 +632,32 @@ class DrainResponse(_message.Message):
     NUM_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     num_sessions: int
     def __init__(self, num_sessions: _Optional[int] = ...) -> None: ...
+
+class VerifyServiceListSessionsRequest(_message.Message):
+    __slots__ = ("with_ended",)
+    WITH_ENDED_FIELD_NUMBER: _ClassVar[int]
+    with_ended: bool
+    def __init__(self, with_ended: _Optional[bool] = ...) -> None: ...
+
+class VerifyServiceListSessionsResponse(_message.Message):
+    __slots__ = ("sessions",)
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[SessionState]
+    def __init__(self, sessions: _Optional[_Iterable[_Union[SessionState, _Mapping]]] = ...) -> None: ...
+
+class VerifyServiceGetSessionTimelineRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class VerifyServiceGetSessionTimelineResponse(_message.Message):
+    __slots__ = ("session", "rounds")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    session: SessionState
+    rounds: RoundColumns
+    def __init__(self, session: _Optional[_Union[SessionState, _Mapping]] = ..., rounds: _Optional[_Union[RoundColumns, _Mapping]] = ...) -> None: ...
 
 class PoolLayout(_message.Message):
     __slots__ = ("num_pages", "page_size", "num_kv_layers", "num_kv_heads", "head_size", "hidden_size", "num_exit_slots", "max_rows", "dtype")

@@ -54,6 +54,16 @@ class GatewayServiceStub:
                 request_serializer=shared_dot_rpc_dot_shortstack__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=shared_dot_rpc_dot_shortstack__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/shortstack.v1.GatewayService/ListSessions',
+                request_serializer=shared_dot_rpc_dot_shortstack__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=shared_dot_rpc_dot_shortstack__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.GetSessionTimeline = channel.unary_unary(
+                '/shortstack.v1.GatewayService/GetSessionTimeline',
+                request_serializer=shared_dot_rpc_dot_shortstack__pb2.GetSessionTimelineRequest.SerializeToString,
+                response_deserializer=shared_dot_rpc_dot_shortstack__pb2.GetSessionTimelineResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
@@ -85,6 +95,20 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSessions(self, request, context):
+        """What the controllers of all cells decide for their sessions, and what comes of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSessionTimeline(self, request, context):
+        """The last rounds of one session, on whichever cell it is. NOT_FOUND when no cell knows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GatewayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -102,6 +126,16 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=shared_dot_rpc_dot_shortstack__pb2.ListModelsRequest.FromString,
                     response_serializer=shared_dot_rpc_dot_shortstack__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=shared_dot_rpc_dot_shortstack__pb2.ListSessionsRequest.FromString,
+                    response_serializer=shared_dot_rpc_dot_shortstack__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'GetSessionTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSessionTimeline,
+                    request_deserializer=shared_dot_rpc_dot_shortstack__pb2.GetSessionTimelineRequest.FromString,
+                    response_serializer=shared_dot_rpc_dot_shortstack__pb2.GetSessionTimelineResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -200,6 +234,60 @@ class GatewayService:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortstack.v1.GatewayService/ListSessions',
+            shared_dot_rpc_dot_shortstack__pb2.ListSessionsRequest.SerializeToString,
+            shared_dot_rpc_dot_shortstack__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSessionTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortstack.v1.GatewayService/GetSessionTimeline',
+            shared_dot_rpc_dot_shortstack__pb2.GetSessionTimelineRequest.SerializeToString,
+            shared_dot_rpc_dot_shortstack__pb2.GetSessionTimelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class VerifyServiceStub:
     """---------------------------------------------------------------------------------------------
@@ -230,6 +318,16 @@ class VerifyServiceStub:
                 '/shortstack.v1.VerifyService/Drain',
                 request_serializer=shared_dot_rpc_dot_shortstack__pb2.DrainRequest.SerializeToString,
                 response_deserializer=shared_dot_rpc_dot_shortstack__pb2.DrainResponse.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/shortstack.v1.VerifyService/ListSessions',
+                request_serializer=shared_dot_rpc_dot_shortstack__pb2.VerifyServiceListSessionsRequest.SerializeToString,
+                response_deserializer=shared_dot_rpc_dot_shortstack__pb2.VerifyServiceListSessionsResponse.FromString,
+                _registered_method=True)
+        self.GetSessionTimeline = channel.unary_unary(
+                '/shortstack.v1.VerifyService/GetSessionTimeline',
+                request_serializer=shared_dot_rpc_dot_shortstack__pb2.VerifyServiceGetSessionTimelineRequest.SerializeToString,
+                response_deserializer=shared_dot_rpc_dot_shortstack__pb2.VerifyServiceGetSessionTimelineResponse.FromString,
                 _registered_method=True)
 
 
@@ -263,6 +361,20 @@ class VerifyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSessions(self, request, context):
+        """What the controller decides for the sessions of this cell, and what comes of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSessionTimeline(self, request, context):
+        """The last rounds of one session. NOT_FOUND when it is not here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VerifyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -280,6 +392,16 @@ def add_VerifyServiceServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=shared_dot_rpc_dot_shortstack__pb2.DrainRequest.FromString,
                     response_serializer=shared_dot_rpc_dot_shortstack__pb2.DrainResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=shared_dot_rpc_dot_shortstack__pb2.VerifyServiceListSessionsRequest.FromString,
+                    response_serializer=shared_dot_rpc_dot_shortstack__pb2.VerifyServiceListSessionsResponse.SerializeToString,
+            ),
+            'GetSessionTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSessionTimeline,
+                    request_deserializer=shared_dot_rpc_dot_shortstack__pb2.VerifyServiceGetSessionTimelineRequest.FromString,
+                    response_serializer=shared_dot_rpc_dot_shortstack__pb2.VerifyServiceGetSessionTimelineResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -369,6 +491,60 @@ class VerifyService:
             '/shortstack.v1.VerifyService/Drain',
             shared_dot_rpc_dot_shortstack__pb2.DrainRequest.SerializeToString,
             shared_dot_rpc_dot_shortstack__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortstack.v1.VerifyService/ListSessions',
+            shared_dot_rpc_dot_shortstack__pb2.VerifyServiceListSessionsRequest.SerializeToString,
+            shared_dot_rpc_dot_shortstack__pb2.VerifyServiceListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSessionTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortstack.v1.VerifyService/GetSessionTimeline',
+            shared_dot_rpc_dot_shortstack__pb2.VerifyServiceGetSessionTimelineRequest.SerializeToString,
+            shared_dot_rpc_dot_shortstack__pb2.VerifyServiceGetSessionTimelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

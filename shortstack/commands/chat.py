@@ -1,6 +1,7 @@
 """`shortstack chat`: talk with a model; the history is kept and sent with every turn."""
 
 import asyncio
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -36,6 +37,7 @@ def command(
     exit_layer: options.ExitLayer = None,
     draft_len: options.DraftLen = None,
     stop_threshold: options.StopThreshold = None,
+    task: options.Task = "",
 ) -> None:
     """Talk with a model, turn by turn."""
     template = Request(
@@ -43,6 +45,8 @@ def command(
         sampling=options.make_sampling(temperature, seed=seed, top_p=top_p),
         limits=options.make_limits(max_new_tokens, stop),
         speculation=options.make_speculation(method, exit_layer, draft_len, stop_threshold),
+        session_key=new_session_key(),
+        task=task,
     )
     run_command(chat(template, system, Destination(target, model)))
 
@@ -59,8 +63,14 @@ async def chat(template: Request, system: str, destination: Destination) -> None
                 return
             if line == "/reset":
                 history = list(opening)
+                template = replace(template, session_key=new_session_key())
             elif line:
                 await take_turn(client, template, history, line, console)
+
+
+def new_session_key() -> str:
+    """Return a name that no other conversation has."""
+    return f"chat-{secrets.token_hex(8)}"
 
 
 async def take_turn(

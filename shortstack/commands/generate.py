@@ -33,6 +33,7 @@ def command(
     stop_threshold: options.StopThreshold = None,
     tenant: options.Tenant = "",
     priority: options.Urgency = options.PriorityName.NORMAL,
+    task: options.Task = "",
 ) -> None:
     """Complete a text, streaming; acceptance and speed go to stderr."""
     sampling = options.make_sampling(
@@ -52,6 +53,7 @@ def command(
         speculation=options.make_speculation(method, exit_layer, draft_len, stop_threshold),
         tenant=tenant,
         priority=priority.priority,
+        task=task,
     )
     run_command(generate(request, Destination(target, model)))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from shared.errors import ShortstackError
+from shared.errors import SessionNotFound, ShortstackError
 from shared.ids import new_boot_id
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.server import ServiceServer
@@ -27,13 +27,17 @@ EOS_ID = 0
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What happens once so many tokens of the completion were sent; None is never."""
+    """What happens once so many tokens of the completion were sent; None is never.
+
+    is_mute: questions about sessions are never answered.
+    """
 
     dies_at: int | None = None
     moves_at: int | None = None
     hangs_at: int | None = None
     refuses_with: ShortstackError | None = None
     fails_at: int | None = None
+    is_mute: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
         round_len: int = 3,
         trouble: Trouble | None = None,
         memory: MemoryReport | None = None,
+        timelines: Sequence[pb.VerifyServiceGetSessionTimelineResponse] = (),
         max_context_len: int = 64,
         vocab_size: int = 420,
     ) -> None:
@@ -62,6 +67,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
         self.cell_id = cell_id
         self.trouble = trouble or Trouble()
         self.memory = memory or MemoryReport()
+        self.timelines = list(timelines)
         self.requests: list[pb.GenerateRequest] = []
         self.metadata: list[dict[str, Any]] = []
         self.num_running = 0
@@ -125,6 +131,30 @@ class FakeVerifyWorker(VerifyServiceServicer):
             num_draft_workers=1,
             is_draining=self.is_draining,
         )
+
+    async def ListSessions(
+        self, request: pb.VerifyServiceListSessionsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.VerifyServiceListSessionsResponse:
+        """List the scripted sessions."""
+        await self._say_nothing_if_mute()
+        sessions = [timeline.session for timeline in self.timelines]
+        return pb.VerifyServiceListSessionsResponse(
+            sessions=[each for each in sessions if request.with_ended or not each.has_ended]
+        )
+
+    async def GetSessionTimeline(
+        self, request: pb.VerifyServiceGetSessionTimelineRequest, context: grpc.aio.ServicerContext
+    ) -> pb.VerifyServiceGetSessionTimelineResponse:
+        """Return a scripted timeline."""
+        await self._say_nothing_if_mute()
+        for timeline in self.timelines:
+            if timeline.session.session_id == request.session_id:
+                return timeline
+        raise SessionNotFound(f"no session {request.session_id!r}")
+
+    async def _say_nothing_if_mute(self) -> None:
+        if self.trouble.is_mute:
+            await asyncio.Event().wait()
 
     async def _rounds(self, request: pb.GenerateRequest) -> AsyncIterator[pb.GenerateResponse]:
         limit = min(len(self.ids), request.stop.max_new_tokens)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
@@ -145,6 +146,23 @@ async def test_who_asks_and_how_urgently_reaches_the_cell(
         "ann", pb.PRIORITY_LOW, "force",
     )  # fmt: skip
     assert (second.tenant, second.priority) == ("", pb.PRIORITY_NORMAL)
+
+
+async def test_what_cells_learn_by_reaches_the_cell_and_no_system_prompt_does(
+    start: StartCells, completion_ids: list[int], tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("not to be guessed\n")
+    worker = FakeVerifyWorker(completion_ids)
+    client = await start(worker, task_secret_path=secret)
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    await client.ask(session_key="talk", task="letters", chat={"messages": turns})
+    await client.ask(chat={"messages": turns})
+    await client.ask()
+    labelled, hashed, plain = worker.requests
+    assert (labelled.session_key, labelled.task_key) == ("talk", "letters")
+    assert len(hashed.task_key) == 16 and int(hashed.task_key, 16)
+    assert (plain.session_key, plain.task_key) == ("", "")
 
 
 async def test_what_the_cell_tells_of_its_memory_reaches_the_client(

@@ -53,6 +53,10 @@ def files(tmp_path: Path) -> Path:
         (f"generate hello --target {NOBODY}", 1, f"no gateway answers at {NOBODY}"),
         (f"chat --target {NOBODY}", 1, f"no gateway answers at {NOBODY}"),
         (f"info --target {NOBODY}", 1, f"no gateway answers at {NOBODY}"),
+        (f"sessions --target {NOBODY}", 1, f"no gateway answers at {NOBODY}"),
+        ("sessions --plot {}/s.png", 2, "--plot needs the session"),
+        ("sessions s --ended", 2, "for the table of all sessions"),
+        ("sessions s --plot {}/s.jpg", 2, "must end in .png"),
         ("check --model {}/model", 2, "--prompts"),
         ("check --model {}/model --prompts {}/missing.jsonl", 2, "cannot read"),
         ("check --model {}/model --prompts {}/bad.jsonl", 2, "bad.jsonl, line 2"),
@@ -70,7 +74,7 @@ def test_bad_arguments_are_told_in_one_line(
     assert "Traceback" not in errors
 
 
-COMMANDS = ["up", "generate", "chat", "info", "check", "draft-vocab", "exits", "demo"]
+COMMANDS = ["up", "generate", "chat", "info", "sessions", "check", "draft-vocab", "exits", "demo"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -42,6 +42,8 @@ def test_a_request_carries_its_options() -> None:
         speculation=Speculation(method="off", exit_layer=2, mode="force"),
         tenant="ann",
         priority=Priority.LOW,
+        session_key="talk",
+        task="letters",
     )
     message = request.to_proto()
     assert list(message.token_ids.ids) == [5, 6]
@@ -51,6 +53,7 @@ def test_a_request_carries_its_options() -> None:
     assert (message.speculation.method, message.speculation.exit_layer) == ("off", 2)
     assert (message.speculation.mode, message.tenant) == ("force", "ann")
     assert message.priority == pb.PRIORITY_LOW
+    assert (message.session_key, message.task) == ("talk", "letters")
 
 
 def test_a_stream_becomes_a_completion() -> None:

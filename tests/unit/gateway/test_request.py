@@ -56,6 +56,10 @@ def message(**fields: Any) -> pb.GenerateTextRequest:
         ({"tenant": "x" * 65}, "tenant"),
         ({"tenant": "line\nbreak"}, "tenant"),
         ({"priority": 7}, "priority"),
+        ({"session_key": "x" * 129}, "session_key"),
+        ({"session_key": "line\nbreak"}, "session_key"),
+        ({"task": "x" * 65}, "task"),
+        ({"task": "tab\tulator"}, "task"),
     ],
 )
 def test_a_faulty_request_is_refused_by_field(fields: dict[str, Any], field: str) -> None:
@@ -104,6 +108,13 @@ def test_who_asks_and_how_urgently_is_read() -> None:
     assert check_request(message(speculation={"mode": "force"}), LIMITS).speculation == (
         pb.SpeculationParams(mode="force")
     )
+
+
+def test_what_helps_to_learn_is_read() -> None:
+    plain = check_request(message(), LIMITS)
+    assert (plain.session_key, plain.task) == ("", "")
+    given = check_request(message(session_key="x" * 128, task="Übersetzung"), LIMITS)
+    assert (given.session_key, given.task) == ("x" * 128, "Übersetzung")
 
 
 def test_absent_logprobs_differ_from_none_wanted_besides_the_tokens_own() -> None:

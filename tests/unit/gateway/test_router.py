@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.gateway.breaker import MAX_FAILURES, OPEN_S, Breaker
-from services.gateway.router import Router
+from services.gateway.router import MAX_FAILURES, OPEN_S, Router
 from shared.control.registry import CellLease
 from shared.errors import NoCell
 from shared.ids import BootId, CellId, WorkerId
@@ -167,36 +166,3 @@ def test_a_new_boot_starts_with_a_clean_record() -> None:
         router.breaker_of(old).fail()
     cells[0] = replace(old, boot_id=BootId(2))
     assert router.pick("small").boot_id == 2
-
-
-def test_a_breaker_opens_again_when_its_trial_fails() -> None:
-    clock = Clock()
-    breaker = Breaker(clock, max_failures=2, open_s=10)
-    breaker.fail()
-    assert breaker.wait_s == 0
-    breaker.fail()
-    assert breaker.wait_s == 10
-    clock.now_s += 10
-    assert breaker.wait_s == 0
-    breaker.begin()
-    assert breaker.wait_s > 0
-    breaker.fail()
-    assert breaker.wait_s == 10
-
-
-def test_a_trial_that_its_client_gave_up_leaves_room_for_another() -> None:
-    clock = Clock()
-    breaker = Breaker(clock, max_failures=1, open_s=10)
-    breaker.fail()
-    clock.now_s += 10
-    breaker.begin()
-    breaker.give_up()
-    assert breaker.wait_s == 0
-
-
-def test_failures_count_only_in_a_row() -> None:
-    breaker = Breaker(Clock(), max_failures=2)
-    for _ in range(5):
-        breaker.fail()
-        breaker.succeed()
-    assert not breaker.is_open

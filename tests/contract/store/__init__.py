@@ -1,0 +1,1 @@
+"""The control store against a real Redis."""
