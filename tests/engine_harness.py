@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from services.draft.attachment import Attachment
 from services.draft.engine import DraftEngine, DraftJob
 from services.verify.cell import layout_to_proto
+from services.verify.committer import Committer
 from services.verify.drafter import Drafter, DrafterReady, DraftsArrived, Inbox, NoDrafter
 from services.verify.engine import VerifyEngine
 from services.verify.events import Cancel, Submit
@@ -226,15 +227,15 @@ class Recorded:
         return last
 
 
-class ObservedEngine(VerifyEngine):
-    """The engine, with a call behind every commit, on its thread, while the pages are held."""
+class ObservedCommitter(Committer):
+    """A committer with a call behind every commit, on the engine's thread, with the pages held."""
 
-    def __init__(self, on_commit: Observer, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, on_commit: Observer, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._on_commit = on_commit
 
-    def _commit_round(self, session: Session, *arguments: Any) -> Emitted:
-        emitted = super()._commit_round(session, *arguments)
+    def commit_round(self, session: Session, *arguments: Any) -> Emitted:
+        emitted = super().commit_round(session, *arguments)
         self._on_commit(session, emitted)
         return emitted
 
@@ -278,8 +279,8 @@ class EngineHarness:
         )
         self.roster = Roster(WaitingRoom(admission, self.memory), self.memory)
         self.runner = PassRunner(stack, self.pool)
-        self.engine = ObservedEngine(
-            self._on_commit,
+        steps = StepLog(stack.config.num_layers)
+        self.engine = VerifyEngine(
             scheduler,
             self.roster,
             self.memory,
@@ -287,8 +288,11 @@ class EngineHarness:
             _deliver,
             1,
             self.fail,
-            StepLog(stack.config.num_layers),
+            steps,
             OverlapChooser(Overlap.ON if options.overlap else Overlap.OFF),
+        )
+        self.engine.committer = ObservedCommitter(
+            self._on_commit, self.memory, self.roster, steps, context_len
         )
         self.drafter = make_drafter(self, self.engine.post)
         self.rounds = Rounds(

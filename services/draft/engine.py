@@ -122,9 +122,9 @@ class DraftEngine:
         drafts = []
         for task in tasks:
             try:
-                method_named(task.decision.method).check(
-                    task.decision, self._stack.config.num_layers
-                )
+                method = method_named(task.decision.method)
+                method.check(task.decision, self._stack.config.num_layers)
+                method.check_shadow(task.shadow_exits, task.decision)
                 attachment.check_task(task, attachment.boot_id)
             except ShortstackError as error:
                 drafts.append(Draft(task.session_id, task.round_index, (), (), error=error.message))

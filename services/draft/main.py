@@ -9,6 +9,7 @@ import sys
 from services.draft.engine import DraftEngine
 from services.draft.servicer import DraftServicer
 from services.draft.settings import DraftServiceSettings
+from shared.control.policies.exits import default_exits
 from shared.errors import ShortstackError
 from shared.ids import new_worker_id
 from shared.model.config import read_config
@@ -45,7 +46,8 @@ def check_privacy(settings: DraftServiceSettings) -> None:
 def load_draft_stack(settings: DraftServiceSettings) -> LayerStack:
     """Load the layers that drafting needs at first."""
     config = read_config(settings.model.path, settings.model.dtype)
-    num_layers = settings.draft.exit_layer or max(1, config.num_layers // 4)
+    # Loading more in the middle of a round would hold up everybody's.
+    num_layers = max(settings.draft.exit_layer, *default_exits(config.num_layers), 1)
     return LayerStack(
         config,
         settings.model.device,

@@ -12,7 +12,7 @@ class DraftSettings(Group):
 
     listen: str = Field(description="`unix:/path` in a directory of mode 700")
     runtime_dir: Path = Field(description="0700 directory for the liveness lock")
-    exit_layer: int = Field(0, ge=0, description="layers to load at start; 0: a quarter of them")
+    exit_layer: int = Field(0, ge=0, description="layers to load at start, beyond half of them")
     has_reflection: bool = Field(True, description="serve gRPC reflection")
     drain_timeout_ms: int = Field(1000, ge=0, description="grace for the stream at shutdown")
 

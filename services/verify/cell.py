@@ -5,33 +5,41 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-import torch
-
+from services.verify.cell_store import CellStore
 from services.verify.drafter import Drafter, DrafterReady, NoDrafter
 from services.verify.engine import VerifyEngine
 from services.verify.local_drafter import LocalDrafter
 from services.verify.memory import SessionMemory
 from services.verify.pass_runner import PassRunner
-from services.verify.remote_drafter import RemoteDrafter
+from services.verify.pool_setup import (
+    layout_to_proto,
+    make_layout,
+    make_segment,
+    segment_handle,
+)
+from services.verify.remote_drafter import ReadingMeans, RemoteDrafter
 from services.verify.requests import RequestRules
 from services.verify.roster import Roster
 from services.verify.rounds import Rounds
 from services.verify.scheduler import SchedulerLimits
-from services.verify.session import Session, SessionEvent
+from services.verify.session import Session, SessionEvent, SessionRequest
+from services.verify.session_log import SessionLog
 from services.verify.settings import VerifyServiceSettings
 from services.verify.step_log import StepLog
 from services.verify.waiting_room import AdmissionLimits, WaitingRoom
 from shared.control.overlap import OverlapChooser
+from shared.control.policies.base import PolicyContext, SessionPolicy
+from shared.control.policies.exits import parse_exits
+from shared.control.policies.registry import make_policy
+from shared.control.policies.static import NAME as STATIC
 from shared.control.registry import CellLease
 from shared.control.row_budget import RowBudget
-from shared.errors import Internal
 from shared.ids import CellId, new_boot_id, new_worker_id
 from shared.model.config import ModelConfig
 from shared.model.cuda_segment import CudaSegment
-from shared.model.kv_pool import KVPool, PoolLayout
+from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack
-from shared.model.page_table import num_pages_for
-from shared.model.segment import LocalSegment, Segment, ShmSegment, remove_orphans
+from shared.model.segment import ShmSegment
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import draft_vocab_to_proto, exit_adapters_to_proto, identity_to_proto
 from shared.speculation.methods.registry import method_named
@@ -39,11 +47,6 @@ from shared.speculation.vocabulary import LAYERSKIP, OFF, PLAIN_DECISION, Decisi
 from shared.telemetry.chrome_trace import ChromeTrace
 
 log = logging.getLogger(__name__)
-
-# Positions that a session is given room for when the pool's size is derived.
-DERIVED_SESSION_LEN = 2048
-# Most bytes that a derived pool takes; a setting may ask for more.
-DERIVED_POOL_BYTES = 4 << 30
 
 
 class Cell:
@@ -61,8 +64,16 @@ class Cell:
         self.boot_id = new_boot_id()
         self.stack = stack
         self.rules = _make_rules(settings, stack.config)
+        self.session_log = SessionLog()
+        self.store = CellStore(
+            settings,
+            self.boot_id,
+            self.rules.identity.model_fingerprint,
+            self.session_log,
+            self._drafts_made_with,
+        )
         layout = make_layout(settings, stack.config)
-        self._segment = _make_segment(settings, layout, stack.device)
+        self._segment = make_segment(settings, layout, stack.device)
         self.pool = KVPool(self._segment, layout)
         self.pool.check_word.fill_(self.boot_id)
         self.memory = SessionMemory(self.pool, stack.config.max_context_len, verify.prefix_sharing)
@@ -77,7 +88,7 @@ class Cell:
                 verify.prefill_chunk_len,
                 verify.max_unread,
                 verify.sheds,
-                RowBudget(verify.max_stretch),
+                row_budget=RowBudget(verify.max_stretch),
             ),
             Roster(WaitingRoom(limits, self.memory), self.memory),
             self.memory,
@@ -85,10 +96,29 @@ class Cell:
             self._emit,
             settings.model.num_threads,
             on_failure,
-            StepLog(stack.config.num_layers, self._trace),
+            StepLog(
+                stack.config.num_layers,
+                self._trace,
+                self.rules.exits,
+                self.session_log,
+                self.store.link,
+            ),
             OverlapChooser(verify.overlap),
         )
         self._remote: RemoteDrafter | None = None
+
+    def make_policy(self, request: SessionRequest) -> SessionPolicy | None:
+        """Return what proposes a session's rounds; None: its wish, or the load governor."""
+        if request.wished.is_off:
+            return None
+        context = PolicyContext(
+            request.exits or (request.wished.exit_layer,),
+            self.stack.config.num_layers,
+            request.wished,
+            self.settings.verify.max_draft_len,
+            self.engine.steps.governor.round_ns,
+        )
+        return make_policy(request.policy, context)
 
     @property
     def transport(self) -> str:
@@ -111,6 +141,11 @@ class Cell:
             return self._remote.exit_adapters
         return exit_adapters_to_proto(self.stack.exit_adapters)
 
+    def _drafts_made_with(self) -> str:
+        """Name draft vocabulary and exit adapters: acceptance holds for drafts made with them."""
+        means = (self.draft_vocab, self.exit_adapters)
+        return "/".join(str(each).replace("\n", " ") if each is not None else "" for each in means)
+
     def start(self, on_speculation: Callable[[bool], Awaitable[None]]) -> None:
         """Start the engine and whoever drafts; `on_speculation` hears of draft workers."""
         rounds = Rounds(
@@ -120,6 +155,7 @@ class Cell:
             self.settings.verify.round_timeout_ms,
         )
         self.engine.start(rounds)
+        self.store.start(self.engine)
         if self._remote is not None:
             self._remote.start()
         elif self.settings.verify.cell_kind == "fused":
@@ -132,7 +168,14 @@ class Cell:
         if verify.cell_kind == "fused":
             return LocalDrafter(self.stack, self.pool, self.engine.post)
         self._remote = RemoteDrafter(
-            verify.draft_target, self._attach_request(), self.engine.post, on_speculation
+            verify.draft_target,
+            self._attach_request(),
+            self.engine.post,
+            on_speculation,
+            ReadingMeans(
+                draft_vocab_to_proto(self.stack.draft_vocab),
+                exit_adapters_to_proto(self.stack.exit_adapters),
+            ),
         )
         return NoDrafter()
 
@@ -143,7 +186,7 @@ class Cell:
             boot_id=self.boot_id,
             model=identity_to_proto(self.rules.identity),
             layout=layout_to_proto(layout),
-            segment=_segment_handle(self._segment, layout.size_bytes),
+            segment=segment_handle(self._segment, layout.size_bytes),
         )
 
     def _emit(self, events: list[tuple[Session, SessionEvent]]) -> None:
@@ -186,6 +229,7 @@ class Cell:
         if self._remote is not None:
             await self._remote.stop()
         await asyncio.to_thread(self.engine.stop)
+        await self.store.close()
         self.pool.close()
         if self._trace is not None:
             self._write_trace(self._trace)
@@ -206,7 +250,7 @@ def _make_rules(settings: VerifyServiceSettings, config: ModelConfig) -> Request
     """Return what requests are checked against; the defaults must hold for this model.
 
     Raises:
-        InvalidRequest: the default exit layer does not fit the model.
+        InvalidRequest: the default exit layer or the exits do not fit the model.
     """
     verify = settings.verify
     exit_layer = verify.exit_layer or max(1, config.num_layers // 4)
@@ -219,73 +263,7 @@ def _make_rules(settings: VerifyServiceSettings, config: ModelConfig) -> Request
     if verify.cell_kind == "plain":
         defaults = replace(defaults, method=OFF)
     identity = config.identity(settings.model.served_name)
-    return RequestRules(identity, defaults, verify.max_draft_len)
-
-
-def make_layout(settings: VerifyServiceSettings, config: ModelConfig) -> PoolLayout:
-    """Return the layout of the pool; its size follows from the sessions where it is not set."""
-    verify = settings.verify
-    num_pages = verify.num_pages
-    if not num_pages:
-        session_len = min(config.max_context_len, DERIVED_SESSION_LEN)
-        num_pages = verify.max_sessions * num_pages_for(session_len, verify.page_size)
-        # One session of the model's whole context always fits.
-        num_pages = max(num_pages, num_pages_for(config.max_context_len, verify.page_size))
-        page_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_size
-        page_bytes *= config.dtype.itemsize * verify.page_size
-        num_pages = max(1, min(num_pages, DERIVED_POOL_BYTES // page_bytes))
-    return PoolLayout(
-        num_pages=num_pages,
-        page_size=verify.page_size,
-        num_kv_layers=config.num_layers,
-        num_kv_heads=config.num_kv_heads,
-        head_size=config.head_size,
-        hidden_size=config.hidden_size,
-        # Twice the sessions: a fenced session's old slot waits in quarantine.
-        num_exit_slots=2 * verify.max_sessions,
-        max_rows=verify.max_draft_len + 1,
-        dtype_name=config.dtype_name,
-    )
-
-
-def _make_segment(
-    settings: VerifyServiceSettings, layout: PoolLayout, device: torch.device
-) -> Segment:
-    if settings.verify.cell_kind != "split":
-        return LocalSegment(layout.size_bytes, device)
-    if device.type == "cuda":
-        return CudaSegment(layout.size_bytes, device)
-    for path in remove_orphans():
-        log.warning("removed an orphaned segment", extra={"path": str(path)})
-    return ShmSegment(layout.size_bytes)
-
-
-def layout_to_proto(layout: PoolLayout) -> pb.PoolLayout:
-    """Write a layout for the draft worker."""
-    return pb.PoolLayout(
-        num_pages=layout.num_pages,
-        page_size=layout.page_size,
-        num_kv_layers=layout.num_kv_layers,
-        num_kv_heads=layout.num_kv_heads,
-        head_size=layout.head_size,
-        hidden_size=layout.hidden_size,
-        num_exit_slots=layout.num_exit_slots,
-        max_rows=layout.max_rows,
-        dtype=layout.dtype_name,
-    )
-
-
-def _segment_handle(segment: Segment, size_bytes: int) -> pb.SegmentHandle:
-    """Return what names a segment to another process."""
-    if isinstance(segment, ShmSegment):
-        return pb.SegmentHandle(shm_path=str(segment.path), size_bytes=size_bytes)
-    if isinstance(segment, CudaSegment):
-        export = segment.export
-        ipc = pb.CudaIpcHandle(
-            handle=export.handle,
-            device_uuid=export.device_uuid,
-            offset_bytes=export.offset_bytes,
-            torch_metadata=export.torch_metadata,
-        )
-        return pb.SegmentHandle(cuda_ipc=ipc, size_bytes=size_bytes)
-    raise Internal("a split cell needs a segment that another process can map")
+    # Without shedding nothing is planned: sessions do as they or the defaults say.
+    policy = verify.policy if verify.sheds else STATIC
+    exits = parse_exits(verify.exits, config.num_layers) if config.num_layers > 1 else ()
+    return RequestRules(identity, defaults, verify.max_draft_len, policy, exits)

@@ -6,6 +6,7 @@ round wrote beyond the new length is stale and will be overwritten.
 
 from services.verify.pass_runner import PassResult
 from services.verify.session import Emitted, Finished, Session
+from shared.control.evidence.observation import observe
 from shared.speculation.acceptance import cut_at_finish, judge_chain
 from shared.speculation.vocabulary import (
     PLAIN_DECISION,
@@ -23,7 +24,11 @@ def commit_round(
     result: PassResult,
     max_context_len: int,
 ) -> tuple[Emitted, FinishReason | None]:
-    """Commit one round (or the end of a prefill) and return what is emitted and why it ends."""
+    """Commit one round (or the end of a prefill) and return what is emitted and why it ends.
+
+    Its observation has every position committed; where no exit was read, as behind a prefill, it
+    shows nothing of them.
+    """
     draft_tokens = draft.draft_tokens if draft else ()
     verdict = judge_chain(draft_tokens, result.target_tokens)
     committed = (*draft_tokens[: verdict.num_accepted], verdict.next_token)
@@ -41,8 +46,15 @@ def commit_round(
         num_accepted = min(verdict.num_accepted, num_kept)
         session.summary.count(len(draft_tokens), num_accepted, num_kept)
     used = decision if decision is not None and draft is not None else PLAIN_DECISION
+    shadow = (*draft.shadow, *result.shadow) if draft else result.shadow
     emitted = Emitted(
-        round_index, kept, sources[:num_kept], result.logprobs(kept), used, len(draft_tokens)
+        round_index,
+        kept,
+        sources[:num_kept],
+        result.logprobs(kept),
+        used,
+        len(draft_tokens),
+        observe(kept, used.exit_layer, draft, shadow),
     )
     return emitted, reason
 

@@ -23,12 +23,14 @@ class DrafterReady:
     """A draft worker is attached; it writes nothing of rounds from before its attachment.
 
     `drafter` takes the rounds of this attachment, where each has one of its own: a round ordered of
-    a lost attachment must not reach the next one.
+    a lost attachment must not reach the next one. reads_alike: what this worker reads at an exit is
+    what it would draft there.
     """
 
     worker_id: str
     liveness_path: Path | None = None
     drafter: "Drafter | None" = None
+    reads_alike: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,25 +19,34 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
-from services.verify.commit import commit_round
+from services.verify.committer import Committer
 from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived
-from services.verify.events import Cancel, EngineEvent, MoveAll, Stop, Submit, Wake
+from services.verify.events import (
+    Adopt,
+    Cancel,
+    EngineEvent,
+    MoveAll,
+    Stop,
+    Submit,
+    Wake,
+    WarmStart,
+)
 from services.verify.memory import SessionMemory
 from services.verify.pages import fit_to_pages
-from services.verify.pass_runner import PassResult, PassRunner, make_items
+from services.verify.pass_runner import PassRunner, make_items
 from services.verify.roster import Roster
 from services.verify.rounds import NOTHING, Ordered, Rounds
 from services.verify.scheduler import Plan, SchedulerLimits, is_paused, make_plan
-from services.verify.session import Emitted, Session, SessionEvent
-from services.verify.step_log import StepLog, StepTimes, outcome_of
+from services.verify.session import Session, SessionEvent
+from services.verify.shadow import make_tasks, shadow_of
+from services.verify.step_log import StepLog, StepTimes
 from shared.control.overlap import OverlapChooser
-from shared.control.steps import RoundOutcome
-from shared.speculation.vocabulary import Decision, Draft
+from shared.speculation.vocabulary import Draft
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +82,7 @@ class VerifyEngine:
         self.roster = roster
         self.steps = steps
         self._overlap = overlap
+        self.committer = Committer(memory, roster, steps, limits.max_context_len)
         # Rounds whose drafts are in the making while other sessions are verified.
         self._ordered = NOTHING
         self._is_overlapped = False
@@ -118,11 +128,17 @@ class VerifyEngine:
         results = self._runner.run(make_items(plan, drafts))
         if not results:
             return
-        times = StepTimes(started_ns, ordered.wait_from_ns, collected_ns, time.perf_counter_ns())
-        rounds = self._commit(plan, drafts, results, times)
+        times = StepTimes(
+            started_ns,
+            ordered.wait_from_ns,
+            collected_ns,
+            time.perf_counter_ns(),
+            self._runner.read_ns,
+        )
+        rounds = self.committer.commit(plan, drafts, results, times)
         end_ns = time.perf_counter_ns()
         self._overlap.note(
-            sum(each.num_emitted for each in rounds),
+            sum(each.num_emitted for _, each in rounds),
             end_ns - started_ns,
             has_prefill=bool(plan.prefills),
         )
@@ -142,7 +158,7 @@ class VerifyEngine:
             self._take_one(0.0)
         now_ns = time.perf_counter_ns()
         for session in self.roster.drop_cancelled(self._ordered.sessions, now_ns):
-            self.steps.forget(session)
+            self.steps.drop(session)
 
     def _is_ready(self, session: Session) -> bool:
         return not (session.is_decoding and is_paused(session, self._limits))
@@ -179,6 +195,10 @@ class VerifyEngine:
                 self.rounds.attach(event)
             case DrafterLost():
                 self._make_homeless(self.rounds.detach(event))
+            case Adopt():
+                self.steps.adopt(event.session, event.prior, event.saved)
+            case WarmStart():
+                self.steps.governor.costs.restore(event.cells)
             case MoveAll():
                 self.roster.move_all(event.reason)
             case Stop():
@@ -207,7 +227,11 @@ class VerifyEngine:
         in_flight = self._ordered.sessions
         free = [session for session in self.roster.running if session not in in_flight]
         plan = make_plan(
-            free, self._limits, self.steps.governor, has_draft_worker=self.rounds.has_draft_worker
+            free,
+            self._limits,
+            self.steps.governor,
+            has_draft_worker=self.rounds.has_draft_worker,
+            reads_exits=self.rounds.reads_alike,
         )
         num_drafting = len(plan.drafting) + len(in_flight)
         self._is_overlapped = self._overlap.choose(num_drafting)
@@ -227,16 +251,17 @@ class VerifyEngine:
         drafting = tuple(plan.drafting)
         if drafting:
             self._runner.hand_over()
-            self.rounds.send((session, session.make_task(wish)) for session, wish in drafting)
+            self.rounds.send(make_tasks(drafting, plan.shadow))
         self._flush()
         before = self._ordered
         if self._is_overlapped:
-            self._ordered = Ordered(drafting, sent_ns)
+            self._ordered = Ordered(drafting, sent_ns, shadow=shadow_of(drafting, plan.shadow))
             due = replace(before, wait_from_ns=time.perf_counter_ns())
         else:
             self._ordered = NOTHING
             due = Ordered((*before.decoding, *drafting), before.sent_ns or sent_ns, sent_ns)
-        return replace(plan, decoding=(*due.decoding, *plan.plain)), due
+        shadow = {**plan.shadow, **before.shadow}
+        return replace(plan, decoding=(*due.decoding, *plan.plain), shadow=shadow), due
 
     def _collect(self, ordered: Ordered) -> dict[str, Draft]:
         """Wait for the drafts of a pass; what is overdue goes on without."""
@@ -248,52 +273,3 @@ class VerifyEngine:
                 log.warning("rounds overdue: going on without drafts")
                 self._make_homeless(self.rounds.abandon())
         return self.rounds.collect(session for session, _ in ordered.decoding)
-
-    def _commit(
-        self,
-        plan: Plan,
-        drafts: dict[str, Draft],
-        results: Sequence[PassResult],
-        times: StepTimes,
-    ) -> list[RoundOutcome]:
-        decisions = {session.session_id: decision for session, decision in plan.decoding}
-        rounds = []
-        for result in results:
-            session = result.item.session
-            session.timings.verify_ns += times.pass_ns
-            self._memory.write_tokens(session, result.item.start, result.item.token_ids)
-            if result.item.num_heads == 0:
-                session.num_run += len(result.item.token_ids)
-                self._memory.publish(session)
-                continue
-            decision = decisions.get(session.session_id)
-            draft = drafts.get(session.session_id)
-            if draft is not None:
-                session.timings.draft_ns += times.wait_ns
-            emitted = self._commit_round(session, decision, draft, result, times.pass_end_ns)
-            if decision is not None:
-                rounds.append(outcome_of(session, decision, emitted))
-        return rounds
-
-    def _commit_round(
-        self,
-        session: Session,
-        decision: Decision | None,
-        draft: Draft | None,
-        result: PassResult,
-        now_ns: int,
-    ) -> Emitted:
-        is_prompt_done = not session.is_decoding
-        emitted, reason = commit_round(
-            session, decision, draft, result, self._limits.max_context_len
-        )
-        if is_prompt_done:
-            self._memory.publish(session)
-        if not session.first_token_ns:
-            session.first_token_ns = now_ns
-            session.timings.prefill_ns = now_ns - session.admitted_ns
-        self.roster.events.append((session, emitted))
-        if reason is not None:
-            self.roster.end(session, reason, now_ns)
-            self.steps.forget(session)
-        return emitted

@@ -1,9 +1,11 @@
 """What the engine's inbox holds: everything that happens outside its thread."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from services.verify.drafter import DrafterEvent
 from services.verify.session import Session
+from shared.control.evidence.prior import Prior
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,22 @@ class Cancel:
     """A session's stream has ended."""
 
     session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """What the store knows of a session: belief, and what an earlier turn left."""
+
+    session: Session
+    prior: Prior | None
+    saved: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """What steps took on equal machines, ns by field."""
+
+    cells: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +55,4 @@ class Stop:
     """End the thread."""
 
 
-EngineEvent = DrafterEvent | Submit | Cancel | Wake | MoveAll | Stop
+EngineEvent = DrafterEvent | Submit | Cancel | Adopt | WarmStart | Wake | MoveAll | Stop

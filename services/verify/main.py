@@ -11,7 +11,7 @@ from services.verify.events import MoveAll
 from services.verify.servicer import VerifyServicer
 from services.verify.settings import VerifyServiceSettings
 from shared.control.registry import LeasePublisher
-from shared.errors import ShortstackError
+from shared.errors import BadModel, ShortstackError
 from shared.model.config import read_config
 from shared.model.layer_stack import Heads, LayerStack
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
@@ -91,14 +91,26 @@ class VerifyWorker:
 
 
 def load_verify_stack(settings: VerifyServiceSettings) -> LayerStack:
-    """Load all layers; a draft head, and what belongs to it, is a fused cell's alone."""
+    """Load all layers, and where anybody drafts, what exits are read with.
+
+    In a split cell too: evidence of an exit is what the draft worker would have drafted there, so
+    this worker needs the same draft head, vocabulary and adapters. As it drafts nothing itself, it
+    serves without those that are not sound; what it reads is then no evidence of a draft worker
+    that has others, see `RemoteDrafter.reads_alike`.
+    """
     config = read_config(settings.model.path, settings.model.dtype)
-    device = settings.model.device
-    if settings.verify.cell_kind != "fused":
+    device, kind = settings.model.device, settings.verify.cell_kind
+    if kind == "plain":
         return LayerStack(config, device, None, ProgressLog(), Heads.TARGET)
-    draft_vocab = config.find_draft_vocab(settings.model.draft_vocab)
-    exit_adapters = config.find_exit_adapters(settings.model.exit_adapters)
-    return LayerStack(config, device, None, ProgressLog(), Heads.BOTH, draft_vocab, exit_adapters)
+    try:
+        vocab = config.find_draft_vocab(settings.model.draft_vocab)
+        adapters = config.find_exit_adapters(settings.model.exit_adapters)
+    except BadModel as error:
+        if kind == "fused":
+            raise
+        log.warning("exits are read without what drafts have", extra={"error": error.message})
+        vocab = adapters = None
+    return LayerStack(config, device, None, ProgressLog(), Heads.BOTH, vocab, adapters)
 
 
 def main() -> None:

@@ -6,9 +6,13 @@ Rows join at the layer where their session's verification resumes:
     plain    |=======================================|   prefill chunks and plain rows
     session 1            |===========================|   k+1 rows from their exit states
     session 2                          |=============|
+
+Where evidence is wanted, rows leave their states at exits that they pass or join at; these are read
+behind the pass, with the means of whoever drafts and the choice's own position and history.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,14 +20,16 @@ import torch
 
 from services.verify.scheduler import Plan
 from services.verify.session import Logprobs, Session
-from shared.ids import TokenId
+from services.verify.shadow import CLOSING_ROW, ExitWish, shadow_plan
+from shared.ids import SessionId, TokenId
 from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack
 from shared.model.page_table import PageTable
 from shared.model.rows import RowBatch, SessionRows, pack_rows
 from shared.model.sampling import Choices, RowChoice, choose, logprobs_of
+from shared.model.shadow_reads import KeptRows, read_kept
 from shared.speculation.methods.registry import method_named
-from shared.speculation.vocabulary import Draft
+from shared.speculation.vocabulary import PLAIN_DECISION, Draft, ShadowRead
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,8 @@ class PassItem:
     """Rows of one session: tokens at positions from `start`, joining at `resume_layer`.
 
     The last `num_heads` rows get a choice: none of an unfinished prefill, the last of a finished
-    one, all of a round.
+    one, all of a round. `reads` are wishes for evidence behind these, of exits in [1, L) that the
+    rows pass or join at.
     """
 
     session: Session
@@ -39,15 +46,20 @@ class PassItem:
     start: int
     resume_layer: int
     num_heads: int
+    reads: tuple[ExitWish, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PassResult:
-    """The target's choices behind an item's head rows, and their logits if they are wanted."""
+    """The target's choices behind an item's head rows, and their logits if they are wanted.
+
+    shadow: what exits chose there, as the item's `reads` wished.
+    """
 
     item: PassItem
     target_tokens: list[TokenId]
     logits_RV: torch.Tensor | None
+    shadow: tuple[ShadowRead, ...] = ()
 
     def logprobs(self, tokens: Sequence[TokenId]) -> tuple[Logprobs, ...]:
         """Return the raw log probabilities of the first tokens, if the session wants them."""
@@ -71,17 +83,35 @@ def make_items(plan: Plan, drafts: dict[str, Draft]) -> list[PassItem]:
         draft = drafts.get(session.session_id)
         tokens = (session.tokens[-1], *(draft.draft_tokens if draft else ()))
         resume = method_named(decision.method).resume_layer(decision) if draft else 0
-        items.append(PassItem(session, tokens, session.num_run, resume, len(tokens)))
+        exits = plan.shadow.get(session.session_id)
+        reads: tuple[ExitWish, ...] = ()
+        if exits is not None:
+            reads = shadow_plan(decision if draft else PLAIN_DECISION, exits).verify_wishes
+        items.append(PassItem(session, tokens, session.num_run, resume, len(tokens), reads))
     return items
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """States that an item's rows left at an exit, from one of its head rows on."""
+
+    item: PassItem
+    exit_layer: int
+    first_row: int
+    x_RD: torch.Tensor
+
+
 class PassRunner:
-    """Runs passes on a layer stack in a pool."""
+    """Runs passes on a layer stack in a pool.
+
+    read_ns: time that the last pass spent on reading exits as evidence.
+    """
 
     def __init__(self, stack: LayerStack, pool: KVPool) -> None:
         self._stack = stack
         self._pool = pool
         self.num_passes = 0
+        self.read_ns = 0
 
     def hand_over(self) -> None:
         """Make all writes visible before a message hands the right to write over."""
@@ -89,6 +119,7 @@ class PassRunner:
 
     def run(self, items: Sequence[PassItem]) -> list[PassResult]:
         """Run all items' rows to the end and choose where heads are wanted."""
+        self.read_ns = 0
         if not items:
             return []
         items = sorted(items, key=lambda item: item.resume_layer)
@@ -97,30 +128,58 @@ class PassRunner:
             [SessionRows(_table(item), list(item.token_ids), item.start) for item in items],
             self._stack.rope_table_P1C,
         )
-        x_RD = self._run_layers(items, batch)
+        x_RD, kept = self._run_layers(items, batch)
         head_rows = _head_rows(items)
         if not head_rows:
             return [PassResult(item, [], None) for item in items]
         if len(head_rows) < batch.num_rows:
             x_RD = x_RD.index_select(0, torch.tensor(head_rows, device=x_RD.device))
         logits_RV = self._stack.head(x_RD)
-        choices = choose(logits_RV, [wish for item in items for wish in _wishes(item)])
-        return _split(items, logits_RV, choices)
+        wishes = {item.session.session_id: _wishes(item) for item in items}
+        choices = choose(logits_RV, [wish for each in wishes.values() for wish in each])
+        return _split(items, logits_RV, choices, self._read(kept, wishes))
 
-    def _run_layers(self, items: Sequence[PassItem], batch: RowBatch) -> torch.Tensor:
-        """Run every item from its resume layer on: from one join to the next."""
-        joins = sorted({item.resume_layer for item in items})
-        bounds = [*joins, self._stack.config.num_layers]
+    def _run_layers(
+        self, items: Sequence[PassItem], batch: RowBatch
+    ) -> tuple[torch.Tensor, list[_Kept]]:
+        """Run every item from its resume layer on, from one join or wished exit to the next."""
+        joins = {item.resume_layer for item in items}
+        stops = joins.union(wish.exit_layer for item in items for wish in item.reads)
         x_RD = torch.empty(0, device=self._stack.device)
+        kept: list[_Kept] = []
         num_active = 0
-        for layer, next_layer in pairwise(bounds):
-            joining = [item for item in items if item.resume_layer == layer]
-            joined = self._joining_rows(joining, batch, num_active, layer)
-            x_RD = joined if num_active == 0 else torch.cat((x_RD, joined))
-            num_active += len(joining)
+        for layer, next_layer in pairwise([*sorted(stops), self._stack.config.num_layers]):
+            if layer in joins:
+                joining = [item for item in items if item.resume_layer == layer]
+                joined = self._joining_rows(joining, batch, num_active, layer)
+                x_RD = joined if num_active == 0 else torch.cat((x_RD, joined))
+                num_active += len(joining)
             active = batch.prefix(num_active)
+            kept += _keep(items[:num_active], active, x_RD, layer)
             x_RD = self._stack.run(x_RD, layer, next_layer, active, self._pool.layers)
-        return x_RD
+        return x_RD, kept
+
+    def _read(
+        self, kept: Sequence[_Kept], wishes: Mapping[SessionId, Sequence[RowChoice]]
+    ) -> dict[SessionId, tuple[ShadowRead, ...]]:
+        """Read what was kept, each row with the choice that the target makes behind it."""
+        if not kept:
+            return {}
+        started_ns = time.perf_counter_ns()
+        rows = [wishes[each.item.session.session_id][each.first_row :] for each in kept]
+        found = read_kept(
+            self._stack,
+            [KeptRows(each.exit_layer, each.x_RD, r) for each, r in zip(kept, rows, strict=True)],
+        )
+        shadow: dict[SessionId, tuple[ShadowRead, ...]] = {}
+        for each, choices in zip(kept, found, strict=True):
+            read = ShadowRead(
+                each.exit_layer, tuple(choices.tokens), tuple(choices.confidences), each.first_row
+            )
+            session_id = each.item.session.session_id
+            shadow[session_id] = (*shadow.get(session_id, ()), read)
+        self.read_ns = time.perf_counter_ns() - started_ns
+        return shadow
 
     def _joining_rows(
         self, joining: Sequence[PassItem], batch: RowBatch, num_before: int, layer: int
@@ -132,6 +191,19 @@ class PassRunner:
             for item in joining
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _keep(
+    items: Sequence[PassItem], batch: RowBatch, x_RD: torch.Tensor, layer: int
+) -> Iterator[_Kept]:
+    """Keep the states x_layer that items wish; all their head rows are among the active ones."""
+    for item, span in zip(items, batch.spans, strict=True):
+        for wish in item.reads:
+            if wish.exit_layer == layer:
+                is_closing = wish.first_row == CLOSING_ROW
+                first_row = item.num_heads - 1 if is_closing else wish.first_row
+                start = span.row_end - item.num_heads + first_row
+                yield _Kept(item, layer, first_row, x_RD[start : span.row_end])
 
 
 def _table(item: PassItem) -> PageTable:
@@ -163,7 +235,10 @@ def _wishes(item: PassItem) -> list[RowChoice]:
 
 
 def _split(
-    items: Sequence[PassItem], logits_RV: torch.Tensor, choices: Choices
+    items: Sequence[PassItem],
+    logits_RV: torch.Tensor,
+    choices: Choices,
+    shadow: Mapping[SessionId, tuple[ShadowRead, ...]],
 ) -> list[PassResult]:
     results = []
     start = 0
@@ -172,7 +247,10 @@ def _split(
         wants_logits = item.session.request.num_logprobs is not None
         results.append(
             PassResult(
-                item, choices.tokens[start:end], logits_RV[start:end] if wants_logits else None
+                item,
+                choices.tokens[start:end],
+                logits_RV[start:end] if wants_logits else None,
+                shadow.get(item.session.session_id, ()),
             )
         )
         start = end

@@ -8,6 +8,7 @@ on trying to attach: speculation returns when a draft worker does.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived, Inbox
@@ -25,8 +26,22 @@ RETRY_MIN_S = 0.1
 RETRY_MAX_S = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingMeans:
+    """What a worker reads exits with, as far as workers tell each other; the rest is the model's.
+
+    Two of the same sizes count as the same: what is taken for evidence decides speed, never text.
+    """
+
+    draft_vocab: pb.DraftVocabInfo | None = None
+    exit_adapters: pb.ExitAdaptersInfo | None = None
+
+
 class RemoteDrafter:
-    """Keeps the cell attached; each attachment brings the engine a stream to draft over."""
+    """Keeps the cell attached; each attachment brings the engine a stream to draft over.
+
+    own_means: what the verify worker reads exits with; None: it reads none.
+    """
 
     def __init__(
         self,
@@ -34,16 +49,21 @@ class RemoteDrafter:
         attach_request: pb.AttachRequest,
         inbox: Inbox,
         on_ready: Callable[[bool], Awaitable[None]],
+        own_means: ReadingMeans | None = None,
     ) -> None:
         self._target = target
         self._attach_request = attach_request
         self._inbox = inbox
         self._on_ready = on_ready
+        self._own_means = own_means
         self._task: asyncio.Task[None] | None = None
         # Of the draft worker that is attached now; None: its drafts are scored by all ids, and read
         # the raw exits.
         self.draft_vocab: pb.DraftVocabInfo | None = None
         self.exit_adapters: pb.ExitAdaptersInfo | None = None
+        # Whether the verify worker reads exits as that draft worker does: its reads are evidence of
+        # what would be drafted only then.
+        self.reads_alike = False
 
     def start(self) -> None:
         """Attach, and attach again whenever the stream ends."""
@@ -91,10 +111,15 @@ class RemoteDrafter:
         stream = _RoundStream(self._attach_request)
         call = stub.Round(stream.requests())
         log.info("draft worker attached", extra={"worker_id": attached.worker_id})
-        self._inbox(DrafterReady(attached.worker_id, Path(attached.liveness_path), stream))
         self.draft_vocab = attached.draft_vocab if attached.HasField("draft_vocab") else None
         has_adapters = attached.HasField("exit_adapters")
         self.exit_adapters = attached.exit_adapters if has_adapters else None
+        self.reads_alike = self._own_means == ReadingMeans(self.draft_vocab, self.exit_adapters)
+        if self._own_means is not None and not self.reads_alike:
+            log.warning("exits are not read as evidence: the draft worker reads them otherwise")
+        self._inbox(
+            DrafterReady(attached.worker_id, Path(attached.liveness_path), stream, self.reads_alike)
+        )
         await self._on_ready(True)
         reason = "the draft worker closed the stream"
         try:
@@ -108,6 +133,7 @@ class RemoteDrafter:
             call.cancel()
             stream.close()
             self.draft_vocab = self.exit_adapters = None
+            self.reads_alike = False
             self._inbox(DrafterLost(reason))
             await self._on_ready(False)
         return reason

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from services.verify.session import SessionRequest
-from shared.errors import InvalidRequest, Unsupported
+from shared.control.policies.registry import POLICY_NAMES
+from shared.control.policies.static import NAME as STATIC
+from shared.errors import InvalidRequest
 from shared.ids import SessionId, TokenId
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import (
@@ -12,12 +14,29 @@ from shared.rpc.convert import (
     mode_from_proto,
     priority_from_proto,
     sampling_from_proto,
+    session_key_from_proto,
+    task_label_from_proto,
     tenant_from_proto,
 )
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import OFF, PLAIN_DECISION, Decision, ModelIdentity, StopParams
 
 MAX_LOGPROBS = 20
+# The longest draft that a policy chooses: places that evidence counts.
+NUM_PLACES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculationWish:
+    """What a session wishes of speculation.
+
+    wished: its decision where nothing else decides; a policy's longest draft.
+    exits: X, those that its policy may choose from; empty: the wished one alone.
+    """
+
+    wished: Decision
+    policy: str = STATIC
+    exits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +46,8 @@ class RequestRules:
     identity: ModelIdentity
     defaults: Decision
     max_draft_len: int
+    policy: str = STATIC
+    exits: tuple[int, ...] = ()
 
 
 def read_request(message: pb.GenerateRequest, rules: RequestRules) -> SessionRequest:
@@ -34,7 +55,6 @@ def read_request(message: pb.GenerateRequest, rules: RequestRules) -> SessionReq
 
     Raises:
         InvalidRequest: a field is missing or out of range; names it.
-        Unsupported: a policy that this worker does not have.
     """
     identity = rules.identity
     if not message.session_id:
@@ -55,17 +75,22 @@ def read_request(message: pb.GenerateRequest, rules: RequestRules) -> SessionReq
         )
     if message.num_emitted >= len(message.token_ids):
         raise InvalidRequest("num_emitted leaves no prompt", field="num_emitted")
+    speculation = _read_speculation(message.speculation, rules)
     return SessionRequest(
         session_id=SessionId(message.session_id),
         token_ids=tuple(TokenId(token) for token in message.token_ids),
         num_emitted=message.num_emitted,
         sampling=sampling_from_proto(message.sampling, identity.vocab_size),
         stop=_read_stop(message, identity),
-        wished=_read_speculation(message.speculation, rules),
+        wished=speculation.wished,
+        policy=speculation.policy,
+        exits=speculation.exits,
         num_logprobs=_read_num_logprobs(message),
         tenant=tenant_from_proto(message.tenant),
         priority=priority_from_proto(message.priority),
         is_pinned=message.speculation.mode == FORCE,
+        session_key=session_key_from_proto(message.session_key),
+        task_key=task_label_from_proto(message.task_key, "task_key"),
     )
 
 
@@ -83,26 +108,25 @@ def _read_stop(message: pb.GenerateRequest, identity: ModelIdentity) -> StopPara
     return StopParams(stop.max_new_tokens, frozenset(ids), stop.min_new_tokens)
 
 
-def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Decision:
-    if message.policy not in ("", "static"):
-        raise Unsupported(f"policy {message.policy!r} is not known; use static")
+def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> SpeculationWish:
     mode = mode_from_proto(message.mode)
-    method = message.method or rules.defaults.method
-    if mode == NEVER or method == OFF:
-        return PLAIN_DECISION
     defaults = rules.defaults
+    method = message.method or defaults.method
+    policy = _read_policy(message, rules)
+    if mode == NEVER or method == OFF:
+        return SpeculationWish(PLAIN_DECISION)
+    is_chosen = policy != STATIC
+    longest = min(NUM_PLACES, rules.max_draft_len) if is_chosen else defaults.max_draft_len
     decision = Decision(
         method=method,
         exit_layer=message.exit_layer if message.HasField("exit_layer") else defaults.exit_layer,
-        max_draft_len=(
-            message.max_draft_len if message.HasField("max_draft_len") else defaults.max_draft_len
-        ),
+        max_draft_len=message.max_draft_len if message.HasField("max_draft_len") else longest,
         stop_threshold=(
             message.stop_threshold
             if message.HasField("stop_threshold")
             else defaults.stop_threshold
         ),
-        reason="pinned",
+        reason="policy" if is_chosen else "pinned",
     )
     method_named(method).check(decision, rules.identity.num_layers)
     if decision.max_draft_len > rules.max_draft_len:
@@ -114,7 +138,29 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Dec
         raise InvalidRequest(
             "stop_threshold must lie in [0, 1]", field="speculation.stop_threshold"
         )
-    return decision
+    if not is_chosen:
+        return SpeculationWish(decision)
+    exits = (decision.exit_layer,) if message.HasField("exit_layer") else rules.exits
+    return SpeculationWish(decision, policy, exits)
+
+
+def _read_policy(message: pb.SpeculationParams, rules: RequestRules) -> str:
+    """Return the policy asked for; who names a setting and no policy wants that setting.
+
+    Raises:
+        InvalidRequest: there is no such policy.
+    """
+    if message.policy:
+        if message.policy not in POLICY_NAMES:
+            raise InvalidRequest(
+                f"policy {message.policy!r} is not known; use one of {', '.join(POLICY_NAMES)}",
+                field="speculation.policy",
+            )
+        return message.policy
+    names_setting = any(
+        message.HasField(name) for name in ("exit_layer", "max_draft_len", "stop_threshold")
+    )
+    return STATIC if names_setting or message.mode == FORCE else rules.policy
 
 
 def _read_num_logprobs(message: pb.GenerateRequest) -> int | None:

@@ -11,13 +11,15 @@ answered: it is stalled, and speculation is off meanwhile.
 """
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.verify.drafter import Drafter, DrafterLost, DrafterReady
 from services.verify.memory import RoundKey, SessionMemory
 from services.verify.session import Session
+from services.verify.shadow import shadow_fault
+from shared.ids import SessionId
 from shared.model.segment import is_lock_free
 from shared.speculation.vocabulary import Decision, Draft, RoundTask
 
@@ -40,11 +42,15 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """Rounds whose drafts were ordered, when, and since when nothing else is done meanwhile."""
+    """Rounds whose drafts were ordered, when, and since when nothing else is done meanwhile.
+
+    shadow: exits to be read in these rounds, see `Plan`.
+    """
 
     decoding: tuple[tuple[Session, Decision], ...] = ()
     sent_ns: int = 0
     wait_from_ns: int = 0
+    shadow: Mapping[SessionId, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def sessions(self) -> frozenset[Session]:
@@ -71,6 +77,8 @@ class Rounds:
         self._liveness: dict[str, Path | None] = {}
         self._slowest_ns = 0.0
         self._num_malformed = 0
+        # Whether what this worker reads at an exit is what would be drafted there.
+        self.reads_alike = False
         self.num_late = 0
         self.num_fenced = 0
 
@@ -133,6 +141,7 @@ class Rounds:
             fault = "exit states lie in another slot"
         if not fault and any(not 0 <= token < self._vocab_size for token in draft.draft_tokens):
             fault = "a draft token lies outside the vocabulary"
+        fault = fault or shadow_fault(draft, task, self._vocab_size)
         if fault:
             self._num_malformed += 1
             log.warning("malformed draft", extra={"session_id": task.session_id, "fault": fault})
@@ -163,6 +172,7 @@ class Rounds:
         self._drafter = event.drafter or self._drafter
         self._liveness[event.worker_id] = event.liveness_path
         self._num_malformed = 0
+        self.reads_alike = event.reads_alike
         self._memory.end_quarantine_of(event.worker_id)
 
     def detach(self, event: DrafterLost) -> list[Session]:

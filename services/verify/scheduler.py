@@ -5,15 +5,21 @@ weights once, beats two overlapped halves. How long each drafts beside the other
 prompt rows ride along so that running sessions keep their pace, follows from measured costs.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from services.verify.session import Session, by_place
+from shared.control.evidence.sampling_class import sampling_class_of
 from shared.control.load_governor import LoadGovernor
+from shared.control.policies.registry import GOODPUT
 from shared.control.policies.static import Limits, decide
 from shared.control.row_budget import RowBudget
 from shared.control.steps import SessionLoad
-from shared.speculation.vocabulary import Decision
+from shared.ids import SessionId
+from shared.speculation.vocabulary import PLAIN_DECISION, Decision
+
+# An operator's switch: nobody drafts, not even who is pinned.
+KILLED = replace(PLAIN_DECISION, reason="killed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +37,15 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one pass does."""
+    """What one pass does.
+
+    shadow: exits to be read as evidence, by session. Of a session that is not in it nothing is
+        read; with no exits at all it is the exit in use alone, behind the last draft.
+    """
 
     decoding: tuple[tuple[Session, Decision], ...] = ()
     prefills: tuple[Prefill, ...] = ()
+    shadow: Mapping[SessionId, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -74,18 +85,29 @@ def make_plan(
     governor: LoadGovernor,
     *,
     has_draft_worker: bool,
+    reads_exits: bool = False,
 ) -> Plan:
-    """Plan a pass over the admitted sessions; prompts are taken up by age, normal ones first."""
+    """Plan a pass over the admitted sessions; prompts are taken up by age, normal ones first.
+
+    reads_exits: whether exits that do not draft can be read too, as evidence.
+    """
     prompts = sorted((each for each in sessions if not each.is_decoding), key=by_place)
     ready = [each for each in sessions if each.is_decoding and not is_paused(each, limits)]
     wishes = [_wish(session, limits, has_draft_worker) for session in ready]
     decisions = wishes
+    loads = _loads(ready, wishes)
+    shadow: dict[str, tuple[int, ...]] = {}
     if limits.sheds:
-        decisions = governor.decide(_loads(ready, wishes), has_prefill=bool(prompts))
+        decisions = governor.decide(loads, has_prefill=bool(prompts))
+        shadow = governor.shadow(loads, decisions) if reads_exits else {}
     num_rows = 0
     if prompts:
         num_rows = limits.row_budget.num_rows(governor.costs, decisions, limits.prefill_chunk_len)
-    return Plan(tuple(zip(ready, decisions, strict=True)), tuple(_chunks(prompts, num_rows)))
+    return Plan(
+        tuple(zip(ready, decisions, strict=True)),
+        tuple(_chunks(prompts, num_rows)),
+        {SessionId(key): exits for key, exits in shadow.items()},
+    )
 
 
 def is_paused(session: Session, limits: SchedulerLimits) -> bool:
@@ -99,12 +121,24 @@ def _wish(session: Session, limits: SchedulerLimits, has_draft_worker: bool) -> 
         context_left=limits.max_context_len - session.committed_len,
         max_rows=limits.max_rows,
     )
-    return decide(session.request.wished, room, has_draft_worker=has_draft_worker)
+    wished = session.request.wished
+    if session.is_killed() and not wished.is_off:
+        return KILLED
+    if session.policy is not None:
+        wished = session.policy.wish(wished)
+    return decide(wished, room, has_draft_worker=has_draft_worker)
 
 
 def _loads(sessions: Sequence[Session], wishes: Sequence[Decision]) -> list[SessionLoad]:
     return [
-        SessionLoad(session.session_id, wish, session.request.is_pinned)
+        SessionLoad(
+            session.session_id,
+            wish,
+            session.request.is_pinned,
+            session.request.exits if session.request.policy == GOODPUT else (),
+            sampling_class_of(session.request.sampling),
+            session.policy is not None and session.policy.wants_full_shadow,
+        )
         for session, wish in zip(sessions, wishes, strict=True)
     ]
 

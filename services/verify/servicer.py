@@ -9,8 +9,10 @@ from services.verify.cell import Cell
 from services.verify.events import Cancel, Submit, Wake
 from services.verify.pages import pool_state
 from services.verify.requests import read_request
+from services.verify.session_messages import rounds_to_proto, state_to_proto
 from services.verify.streams import SessionStream
-from shared.errors import WorkerDraining
+from shared.errors import InvalidRequest, WorkerDraining
+from shared.ids import SessionId
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.convert import identity_to_proto, summary_to_proto
@@ -38,6 +40,8 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
             self._cell.settings.verify.max_unread,
             lambda: engine.post(Wake()),
         )
+        stream.session.policy = self._cell.make_policy(checked)
+        self._cell.store.open(stream.session)
         engine.post(Submit(stream.session))
         try:
             async for message in stream.messages(self._cell.settings.verify.cell_id):
@@ -65,7 +69,7 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
                 exit_layer=defaults.exit_layer,
                 max_draft_len=defaults.max_draft_len,
                 stop_threshold=defaults.stop_threshold,
-                policy="static",
+                policy=cell.rules.policy,
             ),
             cell_kind=verify.cell_kind,
             transport=cell.transport,
@@ -86,3 +90,25 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
         timeout_ms = request.timeout_ms or self._cell.settings.verify.drain_timeout_ms
         await self._on_drain(timeout_ms / 1000)
         return pb.DrainResponse(num_sessions=len(self._cell.engine.roster))
+
+    async def ListSessions(
+        self, request: pb.VerifyServiceListSessionsRequest, context: Any
+    ) -> pb.VerifyServiceListSessionsResponse:
+        """Say what the controller decides for each session."""
+        cell_id, now_ns = self._cell.settings.verify.cell_id, time.perf_counter_ns()
+        states = self._cell.session_log.states(with_ended=request.with_ended)
+        return pb.VerifyServiceListSessionsResponse(
+            sessions=[state_to_proto(state, cell_id, now_ns) for state in states]
+        )
+
+    async def GetSessionTimeline(
+        self, request: pb.VerifyServiceGetSessionTimelineRequest, context: Any
+    ) -> pb.VerifyServiceGetSessionTimelineResponse:
+        """Say what one session's last rounds were."""
+        if not request.session_id:
+            raise InvalidRequest("session_id must not be empty", field="session_id")
+        cell_id, now_ns = self._cell.settings.verify.cell_id, time.perf_counter_ns()
+        state, rounds = self._cell.session_log.timeline(SessionId(request.session_id))
+        return pb.VerifyServiceGetSessionTimelineResponse(
+            session=state_to_proto(state, cell_id, now_ns), rounds=rounds_to_proto(rounds)
+        )

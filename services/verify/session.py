@@ -8,7 +8,12 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from services.verify.stored_evidence import OpenSession
+from shared.control.evidence.observation import Observation
+from shared.control.evidence.prior import Prior
 from shared.control.fair_queue import Priority
+from shared.control.policies.base import SessionPolicy
+from shared.control.policies.static import NAME as STATIC
 from shared.errors import ShortstackError
 from shared.ids import SessionId, TokenId
 from shared.model.page_table import PageTable
@@ -41,11 +46,18 @@ class SessionRequest:
     priority: Priority = Priority.NORMAL
     # Whether its speculation is never shed.
     is_pinned: bool = False
+    # What decides its rounds, and the exits that this may choose from.
+    policy: str = STATIC
+    exits: tuple[int, ...] = ()
+    # The conversation it goes on with; empty: none.
+    session_key: str = ""
+    # The kind of text among those of its tenant; empty: unknown.
+    task_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """Tokens of one round, for the stream."""
+    """Tokens of one round, for the stream, and what the exits showed, which stays in the worker."""
 
     round_index: int
     token_ids: tuple[TokenId, ...]
@@ -53,6 +65,7 @@ class Emitted:
     logprobs: tuple[Logprobs, ...]
     decision: Decision
     draft_len: int
+    observation: Observation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,11 @@ class Timings:
     verify_ns: int = 0
 
 
+def never() -> bool:
+    """Return False."""
+    return False
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """The state of a session.
@@ -123,6 +141,12 @@ class Session:
     admitted_ns: int = 0
     first_token_ns: int = 0
     is_cancelled: bool = False
+    # What proposes its rounds; None: its wish, or the load governor for all sessions together.
+    policy: SessionPolicy | None = None
+    # What the control store knows it by, and whether an operator has turned its drafts off.
+    opened: OpenSession | None = None
+    is_killed: Callable[[], bool] = never
+    carried: tuple[Prior | None, bytes | None] | None = None
     summary: SpeculationSummary = field(default_factory=SpeculationSummary)
     timings: Timings = field(default_factory=Timings)
 
@@ -151,8 +175,11 @@ class Session:
         """Return the tokens that the session may have at its end."""
         return min(self.prompt_len + self.request.stop.max_new_tokens, max_context_len)
 
-    def make_task(self, decision: Decision) -> RoundTask:
-        """Return the session's next round as a task for a draft worker."""
+    def make_task(self, decision: Decision, shadow_exits: tuple[int, ...] = ()) -> RoundTask:
+        """Return the session's next round as a task for a draft worker.
+
+        shadow_exits: exits below the decision's that are to be read on the way.
+        """
         assert self.table is not None
         return RoundTask(
             session_id=self.session_id,
@@ -165,6 +192,7 @@ class Session:
             decision=decision,
             sampling=self.request.sampling,
             stop_token_ids=self.request.stop.stop_token_ids,
+            shadow_exits=shadow_exits,
         )
 
     def extents(self) -> tuple[Extent, ...]:

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from shared.control.overlap import Overlap
+from shared.control.policies.registry import POLICY_NAMES
 from shared.settings import Group, LogSettings, ModelSettings, RedisSettings, ServiceSettings
 
 
@@ -29,6 +30,12 @@ class VerifySettings(Group):
     exit_layer: int = Field(0, ge=0, description="default exit layer E; 0: a quarter of the layers")
     draft_len: int = Field(4, ge=0, description="default draft length d")
     stop_threshold: float = Field(0.0, ge=0, le=1, description="default confidence to go on")
+    policy: str = Field(
+        "goodput", description="what decides each round of requests that do not say"
+    )
+    exits: str = Field(
+        "auto", description="exit layers that policies choose from, by comma; `auto`: up to half"
+    )
     max_draft_len: int = Field(16, ge=1, le=256, description="longest draft a request may ask for")
     prefill_chunk_len: int = Field(512, ge=1, description="most prompt rows of one pass")
     max_stretch: float = Field(
@@ -57,6 +64,8 @@ class VerifySettings(Group):
             raise ValueError("a split cell needs DRAFT_TARGET, the draft worker's address")
         if self.draft_len > self.max_draft_len:
             raise ValueError(f"DRAFT_LEN {self.draft_len} exceeds MAX_DRAFT_LEN")
+        if self.policy not in POLICY_NAMES:
+            raise ValueError(f"POLICY {self.policy}: use one of {', '.join(POLICY_NAMES)}")
         if self.trace_path is not None and not self.trace_path.parent.is_dir():
             raise ValueError(f"TRACE_PATH: there is no folder {self.trace_path.parent}")
         return self

@@ -1,15 +1,19 @@
-"""The step log: what each step of the engine did and took, for the load governor and the trace."""
+"""The step log: what each step of the engine did and took, for all who learn from it or show it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.verify.pass_runner import PassResult
 from services.verify.session import Emitted, Session
+from services.verify.session_log import SessionLog
+from services.verify.store_link import StoreLink
+from shared.control.evidence.evidence_book import EvidenceBook
+from shared.control.evidence.prior import Prior
 from shared.control.load_governor import LoadGovernor
 from shared.control.step_costs import StepCosts
 from shared.control.steps import RoundOutcome, StepOutcome
 from shared.speculation.methods.registry import method_named
-from shared.speculation.vocabulary import Decision, Draft, TokenSource
+from shared.speculation.vocabulary import Decision, Draft, FinishReason, TokenSource
 from shared.telemetry.chrome_trace import ChromeTrace
 
 VERIFY_LANE, DRAFT_LANE = "verify worker", "draft worker"
@@ -22,12 +26,14 @@ class StepTimes:
     """Points in time of a step, ns.
 
     wait_from_ns: from here to collected_ns the engine waited for drafts; 0 if it did not.
+    read_ns: time of the pass that went into reading exits as evidence.
     """
 
     started_ns: int
     wait_from_ns: int
     collected_ns: int
     pass_end_ns: int
+    read_ns: int = 0
 
     @property
     def wait_ns(self) -> int:
@@ -48,48 +54,118 @@ def outcome_of(session: Session, decision: Decision, emitted: Emitted) -> RoundO
     """Return what the governor is told of a round."""
     num_accepted = sum(source is TokenSource.ACCEPTED for source in emitted.sources)
     return RoundOutcome(
-        session.session_id, decision, emitted.draft_len, num_accepted, len(emitted.token_ids)
+        session.session_id,
+        decision,
+        emitted.draft_len,
+        num_accepted,
+        len(emitted.token_ids),
+        emitted.observation,
     )
 
 
 class StepLog:
-    """Feeds the governor and, if there is one, the trace."""
+    """What becomes known with a step, told to all that learn from it or show it.
 
-    def __init__(self, num_layers: int, trace: ChromeTrace | None = None) -> None:
-        self.governor = LoadGovernor(StepCosts(num_layers), _resume_layer)
+    the load governor, the sessions' own policies, the store behind it, the session log, the trace
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        trace: ChromeTrace | None = None,
+        exits: tuple[int, ...] = (),
+        sessions: SessionLog | None = None,
+        link: StoreLink | None = None,
+    ) -> None:
+        self.governor = LoadGovernor(StepCosts(num_layers), _resume_layer, EvidenceBook(exits))
+        self.sessions = sessions or SessionLog()
         self.num_shed_rounds = 0
         self._trace = trace
+        self._link = link
+        # Sessions that ended with the step in hand.
+        self._ended: list[tuple[Session, FinishReason]] = []
 
     def note(
         self,
         times: StepTimes,
         end_ns: int,
-        rounds: Sequence[RoundOutcome],
+        rounds: Sequence[tuple[Session, RoundOutcome]],
         results: Sequence[PassResult],
         drafts: Mapping[str, Draft],
         *,
         teaches: bool = True,
     ) -> None:
         """Take a step that has been committed; one that `teaches` tells what steps cost."""
+        outcomes = [outcome for _, outcome in rounds]
         num_rows = sum(len(result.item.token_ids) for result in results)
-        num_prefill_rows = num_rows - sum(each.num_drafted + 1 for each in rounds)
-        self.num_shed_rounds += sum(each.decision.reason in SHED for each in rounds)
-        if teaches:
-            self.governor.note_step(
-                StepOutcome(
-                    rounds,
-                    num_prefill_rows,
-                    times.wait_ns if drafts else 0,
-                    times.pass_ns,
-                    end_ns - times.started_ns,
-                )
+        num_prefill_rows = num_rows - sum(each.num_drafted + 1 for each in outcomes)
+        self.num_shed_rounds += sum(each.decision.reason in SHED for each in outcomes)
+        alarms = self.governor.note_step(
+            StepOutcome(
+                outcomes,
+                num_prefill_rows,
+                times.wait_ns if drafts else 0,
+                times.pass_ns - times.read_ns,
+                end_ns - times.started_ns,
+                read_ns=times.read_ns,
+                has_draft_reads=any(draft.shadow for draft in drafts.values()),
+                teaches=teaches,
             )
+        )
+        for session, outcome in rounds:
+            self._note_round(session, outcome, end_ns, is_alarm=outcome.key in alarms)
+        self._close_ended()
         if self._trace is not None:
-            self._draw(self._trace, times, end_ns, rounds, num_prefill_rows, drafts)
+            self._draw(self._trace, times, end_ns, outcomes, num_prefill_rows, drafts)
 
-    def forget(self, session: Session) -> None:
-        """Forget a session that ended."""
-        self.governor.forget(session.session_id)
+    def _note_round(
+        self, session: Session, outcome: RoundOutcome, end_ns: int, *, is_alarm: bool
+    ) -> None:
+        self.sessions.note(
+            session,
+            outcome.decision,
+            outcome.num_drafted,
+            outcome.num_accepted,
+            outcome.num_emitted,
+            end_ns,
+            is_alarm=is_alarm,
+        )
+        if self._link is not None:
+            self._link.note_round(session, outcome, self.governor.evidence(outcome.key), end_ns)
+        if session.policy is not None and outcome.observation is not None:
+            session.policy.note(
+                outcome.decision, outcome.num_drafted, outcome.num_accepted, outcome.observation
+            )
+
+    def open(self, session: Session) -> None:
+        """Begin with a session whose prompt is done; nothing if it was before."""
+        self.sessions.open(session, session.request.policy)
+        if session.carried is not None:
+            self.governor.adopt(session.session_id, *session.carried)
+
+    def adopt(self, session: Session, prior: Prior | None, saved: bytes | None) -> None:
+        """Take what the store knows of a session; it may come before or after its first round."""
+        session.carried = (prior, saved)
+        # One that waits for its prompt is told when that is done; one that has ended has no pages.
+        if session.is_decoding and session.table is not None:
+            self.governor.adopt(session.session_id, prior, saved)
+
+    def end(self, session: Session, reason: FinishReason) -> None:
+        """Forget a session that ended with the step in hand, once that has been noted."""
+        self._ended.append((session, reason))
+
+    def drop(self, session: Session) -> None:
+        """Forget a session that was cancelled between two steps."""
+        self._ended.append((session, FinishReason.CANCELLED))
+        self._close_ended()
+
+    def _close_ended(self) -> None:
+        for session, reason in self._ended:
+            if self._link is not None:
+                self._link.end(session, self.governor.evidence(session.session_id))
+            self.governor.forget(session.session_id)
+            self.sessions.end(session, reason)
+        self._ended.clear()
 
     def _draw(
         self,

@@ -1,12 +1,14 @@
-"""From planned draft lengths to decisions, each with the reason for it. Pure."""
+"""From a plan to decisions, each with the reason for it. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from shared.control.step_plan import StepPlan
 from shared.control.steps import SessionLoad
 from shared.speculation.vocabulary import PLAIN_DECISION, Decision
 
 SHED = replace(PLAIN_DECISION, reason="shed")
+GUARDED = replace(PLAIN_DECISION, reason="guard")
 PROBED_PLAIN = replace(PLAIN_DECISION, reason="probe")
 
 
@@ -24,21 +26,36 @@ def only_one_drafts(loads: Sequence[SessionLoad], first: SessionLoad) -> list[De
 
 
 def granted(
-    loads: Sequence[SessionLoad], lens: Sequence[int], planned: Sequence[int]
+    loads: Sequence[SessionLoad], now: StepPlan, planned: StepPlan, blocked: Collection[str] = ()
 ) -> list[Decision]:
-    """Return decisions with so long drafts; those that differ from the plan are probes."""
+    """Return the decisions of a plan; those that differ from the one in force are probes.
+
+    Args:
+        loads: the sessions, with their wishes of now.
+        now: what this step does; planned: the plan in force.
+        blocked: keys of sessions that go without because of their guard.
+    """
     decisions = []
-    for load, draft_len, planned_len in zip(loads, lens, planned, strict=True):
+    for load, draft_len, planned_len in zip(loads, now.lens, planned.lens, strict=True):
         wished = load.wished
-        planned_len = min(planned_len, wished.max_draft_len)
+        longest = wished.max_draft_len
         if load.is_pinned or wished.is_off:
             decisions.append(wished)
-        elif draft_len == 0:
-            decisions.append(PROBED_PLAIN if planned_len else SHED)
-        elif draft_len != planned_len:
+            continue
+        draft_len, planned_len = min(draft_len, longest), min(planned_len, longest)
+        if draft_len == 0:
+            plain = GUARDED if load.key in blocked else SHED
+            decisions.append(PROBED_PLAIN if planned_len else plain)
+            continue
+        if now.exit_layer in load.exits:
+            wished = wished.at_exit(now.exit_layer)
+        is_probe = draft_len != planned_len or now.exit_layer != planned.exit_layer
+        if is_probe:
             decisions.append(_with_len(wished, draft_len, "probe"))
-        elif draft_len < wished.max_draft_len:
-            decisions.append(_with_len(wished, draft_len, "shorter"))
+        elif draft_len < longest:
+            # A length that is free to choose is chosen, not cut.
+            reason = wished.reason if load.exits else "shorter"
+            decisions.append(_with_len(wished, draft_len, reason))
         else:
             decisions.append(wished)
     return decisions

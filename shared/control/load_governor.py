@@ -1,34 +1,47 @@
-"""How long each session drafts in the next step, so that all of them together deliver most.
+"""The goodput policy: at which exit, and how long, each session drafts in the next step.
 
-Where steps are memory-bound (few sessions) a draft's rows are nearly free; where they are
-compute-bound (many) they cost. The governor plans with what steps were measured to take and with
-what each session's drafts were seen to bring. Pure: no clock, no randomness.
+All sessions of a step share it, so what counts is what all of them together deliver. Where steps
+are memory-bound (few sessions) a draft's rows are nearly free; where they are compute-bound (many)
+they cost. The governor plans with what steps were measured to take and with what every exit showed
+along each session's text. Pure: no clock, no randomness.
 
     plan      every REPLAN_STEPS steps, and when sessions come or go       step_plan, step_costs
+              at each exit that sessions may draft from, with what
+              each of them would have kept there                           evidence
     keep      until another plan is clearly better                         plan_keeper
     probe     now and then, what the plan does not show                    step_probes
+    guard     a session that speculation made slower goes without          session_guard
     arbiter   measured speed overrules the plan                            arbiter
 """
 
+import logging
 from collections.abc import Callable, Sequence
+from itertools import chain
 
-from shared.control.acceptance_book import AcceptanceBook
 from shared.control.arbiter import Arbiter, level_of
+from shared.control.evidence.evidence_book import EvidenceBook
+from shared.control.evidence.prior import Prior
+from shared.control.evidence.session_evidence import SessionEvidence
 from shared.control.grants import all_plain, granted, only_one_drafts
 from shared.control.plan_keeper import PlanKeeper
+from shared.control.session_guard import SessionGuard
 from shared.control.step_costs import StepCosts
-from shared.control.step_plan import Outlook, StepPlan, StepPlanner
+from shared.control.step_plan import Outlook, StepPlanner
 from shared.control.step_probes import PlanView, StepProbes
 from shared.control.steps import RoundOutcome, SessionLoad, StepOutcome, draft_shape
-from shared.speculation.vocabulary import Decision
+from shared.speculation.vocabulary import LAYERSKIP, OFF, Decision
+
+log = logging.getLogger(__name__)
 
 # Steps between looks at the plan: so many, and half as many as there are sessions.
 REPLAN_STEPS = 8
-# Rounds by which drafts of a kind are hardly known.
-NUM_COLD_ROUNDS = 16
 OVERHEAD_RATE = 0.05
 # More than this share of a step is not believed to be overhead of its own.
 MAX_OVERHEAD_SHARE = 0.2
+# A pass is bound by computing where twice the rows take so many times as long.
+COMPUTE_BOUND = 1.5
+# Standard errors by which what a place brings is doubted.
+NUM_DOUBTED = 0.5
 
 
 def resumes_at_exit(decision: Decision) -> int:
@@ -37,7 +50,7 @@ def resumes_at_exit(decision: Decision) -> int:
 
 
 class LoadGovernor:
-    """Shortens or turns off the drafts of sessions that share steps. Owned by one thread.
+    """Decides for sessions that share steps. Owned by one thread.
 
     Use, by the verify engine, once per step:
 
@@ -50,14 +63,18 @@ class LoadGovernor:
         self,
         costs: StepCosts,
         resume_layer: Callable[[Decision], int] = resumes_at_exit,
+        book: EvidenceBook | None = None,
     ) -> None:
         """Take the process's costs, which `note_step` feeds, and where methods verify from."""
         self.costs = costs
+        self.book = book or EvidenceBook(())
+        # Of sessions that are not open yet: what they begin with.
+        self._carried: dict[str, tuple[Prior | None, bytes | None]] = {}
         self._resume_layer = resume_layer
         self._arbiter = Arbiter()
         self._keeper = PlanKeeper()
         self._probes = StepProbes()
-        self._book = AcceptanceBook()
+        self._guards: dict[str, SessionGuard] = {}
         # Steps with drafts by a plan, in force or tried, by level of load.
         self._num_tried: dict[int, int] = {}
         self._overhead_ns = 0.0
@@ -66,27 +83,29 @@ class LoadGovernor:
         self._view: PlanView | None = None
         self._planned_keys: list[str] = []
         self._draft_lens: dict[str, int] = {}
-        self._probed_steps: dict[str, int] = {}
         self._planned_step = -REPLAN_STEPS
+        self._num_looks = 0
+        # Sessions all of whose exits are read in this step.
+        self._num_read = 0
         # What this step tries beside the plan.
         self._is_probing = False
         self._is_plain_probe = False
-        self._probed_key = ""
-        self._probed_len = 0
 
     # --- deciding -------------------------------------------------------------------------------
 
     def decide(self, loads: Sequence[SessionLoad], *, has_prefill: bool = False) -> list[Decision]:
         """Return each session's decision for the next step, in the order of the loads.
 
-        A decision is the wish itself, the wish with a smaller max_draft_len, or a plain one. Its
-        reason is the wish's own where it was granted in full, else one of
+        A decision is the wish itself, the wish at another of the session's exits or with a smaller
+        max_draft_len, or a plain one. Its reason is the wish's own where it was granted in full,
+        else one of
 
-            no_costs   plain: what a step takes is not known yet
-            shorter    a shorter draft delivers more, with this many sessions
-            shed       plain: drafts of this session cost more than they bring
-            arbiter    plain: at this load plain steps were measured to deliver more
-            probe      plain, longer or not plain for this one step, to learn from it
+            no_costs     plain: what a step takes is not known yet
+            shorter      a shorter draft delivers more, with this many sessions
+            shed         plain: drafts of this session cost more than they bring
+            guard        plain: speculation has made this session slower so far
+            arbiter      plain: at this load plain steps were measured to deliver more
+            probe        plain, longer or not plain for this one step, to learn from it
 
         Pinned sessions and those that wish to be plain get their wish as it is.
 
@@ -96,9 +115,8 @@ class LoadGovernor:
         """
         self._step_index += 1
         self._is_probing = self._is_plain_probe = False
-        self._probed_key = ""
         for load in loads:
-            self._book.open(load.key)
+            self._open(load)
         free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
         if not free:
             return [load.wished for load in loads]
@@ -119,19 +137,77 @@ class LoadGovernor:
             trial = self._probes.due_trial(self._step_index, view, num_tried)
             if trial is not None:
                 self._is_probing = True
-                return granted(loads, trial.lens, view.plan.lens)
-            self._probe_draft(loads, view)
-        return granted(loads, self._lens(loads, view), view.plan.lens)
+                return granted(loads, trial, view.plan, self._blocked(loads))
+        return granted(loads, view.plan, view.plan, self._blocked(loads))
 
-    def _lens(self, loads: Sequence[SessionLoad], view: PlanView) -> list[int]:
-        """Return the lengths of the plan, within the wishes of now, with the draft to probe."""
-        return [
-            min(
-                self._probed_len if load.key == self._probed_key else draft_len,
-                load.wished.max_draft_len,
-            )
-            for load, draft_len in zip(loads, view.plan.lens, strict=True)
-        ]
+    def _open(self, load: SessionLoad) -> None:
+        """Begin to know a session; nothing if it is known."""
+        if load.key not in self._guards:
+            self._guards[load.key] = SessionGuard()
+            method = LAYERSKIP if load.wished.method == OFF else load.wished.method
+            exits = load.exits or (load.wished.exit_layer,)
+            self.book.open(load.key, load.sampling_class, exits, method=method)
+            self.adopt(load.key, *self._carried.pop(load.key, (None, None)))
+
+    def adopt(self, key: str, prior: Prior | None, saved: bytes | None) -> None:
+        """Let a session begin with belief and an earlier turn's evidence, early or late.
+
+        What was saved by another format counts for nothing.
+        """
+        if key not in self.book:
+            self._carried[key] = (prior, saved)
+            return
+        if prior is None and saved is None:
+            return
+        try:
+            self.book.adopt(key, prior, saved)
+        except ValueError as error:
+            log.warning("evidence of an earlier turn left out", extra={"error": str(error)})
+            self.book.adopt(key, prior)
+
+    def evidence(self, key: str) -> SessionEvidence | None:
+        """Return an open session's evidence."""
+        return self.book.session(key) if key in self.book else None
+
+    def _blocked(self, loads: Sequence[SessionLoad]) -> frozenset[str]:
+        return frozenset(load.key for load in loads if self._guards[load.key].is_off)
+
+    def shadow(
+        self, loads: Sequence[SessionLoad], decisions: Sequence[Decision]
+    ) -> dict[str, tuple[int, ...]]:
+        """Return by session the exits to be read in the next step as evidence.
+
+        A session that is not in it needs nothing read; one without exits only its own one behind
+        its last draft: where a threshold stops drafts, what follows on a kept one would be missing
+        whenever the exit was sure. Where passes are compute-bound one session at a time is read.
+        """
+        found: dict[str, tuple[int, ...]] = {}
+        num_left = 1 if self._is_compute_bound(len(loads)) else len(loads)
+        for load, decision in zip(loads, decisions, strict=True):
+            if load.is_pinned or load.wished.is_off:
+                continue
+            is_due = self.book.wants_shadow(load.key, is_pressed=num_left == 0)
+            if load.wants_shadow or is_due:
+                found[load.key] = load.exits or (load.wished.exit_layer,)
+                num_left = max(0, num_left - 1)
+            elif not decision.is_off and decision.stop_threshold > 0.0:
+                found[load.key] = ()
+        self._num_read = sum(map(bool, found.values()))
+        return found
+
+    def _is_compute_bound(self, num_sessions: int) -> bool:
+        once, twice = (self.costs.pass_ns({0: n * num_sessions}) for n in (1, 2))
+        return once is not None and twice is not None and twice > COMPUTE_BOUND * once
+
+    def round_ns(self, exit_layer: int, draft_len: int) -> float | None:
+        """Predict a round of one session alone; None while that is not known."""
+        decision = Decision(LAYERSKIP, exit_layer, draft_len)
+        draft_ns = self.costs.draft_ns(exit_layer, 1, draft_len)
+        resume_layer = self._resume_layer(decision) if draft_len else 0
+        pass_ns = self.costs.pass_ns({resume_layer: draft_len + 1})
+        if draft_ns is None or pass_ns is None:
+            return None
+        return draft_ns + pass_ns + self._overhead_ns
 
     # --- planning -------------------------------------------------------------------------------
 
@@ -145,13 +221,20 @@ class LoadGovernor:
             return view
         is_fresh = set(keys).isdisjoint(self._planned_keys)
         self._planned_keys, self._planned_step = keys, self._step_index
-        outlooks = [self._outlook(load) for load in loads]
-        planner = StepPlanner(self.costs, outlooks, self._overhead_ns)
-        held = [self._held_len(*each) for each in zip(loads, outlooks, strict=True)]
-        plain, under_caps = planner.rate_plain(), planner.under_caps()
-        best = max([plain, *under_caps], key=lambda plan: plan.tokens_per_ns)
+        exits = _exits_of(loads)
+        current_exit = view.plan.exit_layer if view is not None else -1
+        if current_exit not in exits:
+            current_exit = exits[0]
+        planners = {
+            exit_layer: self._planner(loads, exit_layer)
+            for exit_layer in self._looked_at(exits, current_exit, is_fresh=is_fresh)
+        }
+        found = {exit_layer: each.under_caps() for exit_layer, each in planners.items()}
+        planner = planners[current_exit]
+        plain = planner.rate_plain()
+        best = max([plain, *chain(*found.values())], key=lambda plan: plan.tokens_per_ns)
         plan = self._keeper.choose(
-            planner.rate(held),
+            planner.rate(self._held_lens(loads, planner)),
             best,
             plain,
             num_tried=self._num_tried.get(level_of(len(loads)), 0),
@@ -159,8 +242,28 @@ class LoadGovernor:
         )
         for load, draft_len in zip(loads, plan.lens, strict=True):
             self._draft_lens[load.key] = draft_len
-        self._view = PlanView(plan, plain, under_caps)
+        self._view = PlanView(plan, plain, found.get(plan.exit_layer, []))
         return self._view
+
+    def _looked_at(
+        self, exits: Sequence[int], current_exit: int, *, is_fresh: bool
+    ) -> Sequence[int]:
+        """Return the exits to plan for: the one in force and one more, in turn; all at first."""
+        self._num_looks += 1
+        if is_fresh:
+            return exits
+        others = [each for each in exits if each != current_exit]
+        return [current_exit, others[self._num_looks % len(others)]] if others else exits
+
+    def _planner(self, loads: Sequence[SessionLoad], exit_layer: int) -> StepPlanner:
+        outlooks = [self._outlook(load, exit_layer) for load in loads]
+        return StepPlanner(self.costs, outlooks, self._overhead_ns, exit_layer)
+
+    def _held_lens(self, loads: Sequence[SessionLoad], planner: StepPlanner) -> list[int]:
+        return [
+            self._held_len(load, outlook)
+            for load, outlook in zip(loads, planner.outlooks, strict=True)
+        ]
 
     def _held_len(self, load: SessionLoad, outlook: Outlook) -> int:
         """Return a session's length under the plan in force; who joins takes what it pays for."""
@@ -171,69 +274,65 @@ class LoadGovernor:
             if self._view is None or not self._view.is_drafting:
                 return 0
             plan = self._view.plan
-            draft_len = sum(kept >= plan.price for kept in outlook.kept[: plan.max_len])
+            draft_len = sum(worth >= plan.price for worth in outlook.worth[: plan.max_len])
         return min(draft_len, len(outlook.kept))
 
-    def _outlook(self, load: SessionLoad) -> Outlook:
-        wished = load.wished
-        if wished.is_off:
-            return Outlook()
-        resume_layer = self._resume_layer(wished)
-        return self._book.outlook(load.key, wished, resume_layer, is_pinned=load.is_pinned)
+    def _outlook(self, load: SessionLoad, exit_layer: int) -> Outlook:
+        """Return what a session's draft would bring and take at an exit, up to its wish.
 
-    def _probe_draft(self, loads: Sequence[SessionLoad], view: PlanView) -> None:
-        """Choose the session that drafts longer than planned in this step, if it is time to."""
-        if not self._probes.is_draft_due(self._step_index):
-            return
-        short = {
-            load.key: (load, draft_len)
-            for load, draft_len in zip(loads, view.plan.lens, strict=True)
-            if not load.is_pinned and draft_len < load.wished.max_draft_len
-        }
-        if not short:
-            return
-        key = self._probes.take_follow_up()
-        if key not in short:
-            key = min(short, key=lambda each: self._probed_steps.get(each, -1))
-        load, draft_len = short[key]
-        more = self._probes.num_more_places()
-        self._is_probing = True
-        self._probed_key = key
-        self._probed_len = min(draft_len + more, load.wished.max_draft_len)
-        self._probed_steps[key] = self._step_index
-        self._probes.note_draft_probe(
-            self._step_index,
-            self._draft_probe_loss(load, draft_len, view.plan),
-            is_cold=self._book.num_rounds_of(load.wished) < NUM_COLD_ROUNDS,
-        )
-
-    def _draft_probe_loss(self, load: SessionLoad, draft_len: int, plan: StepPlan) -> float:
-        """Return what the longer draft of one session loses, in steps of the plan.
-
-        At most: a longer draft of another session may have the same draft steps anyway.
+        At its own one where it may not choose, or not that one.
         """
-        exit_layer = load.wished.exit_layer
-        extra_ns = self.costs.draft_ns(exit_layer, 1, self._probed_len) or 0.0
-        extra_ns -= self.costs.draft_ns(exit_layer, 1, draft_len) or 0.0
-        kept = self._book.kept(load.key, load.wished, self._probed_len)
-        return (extra_ns - sum(kept[draft_len:]) / plan.tokens_per_ns) / plan.step_ns
+        wished = load.wished
+        if wished.is_off or (not load.is_pinned and self._guards[load.key].is_off):
+            return Outlook()
+        if exit_layer not in load.exits:
+            exit_layer = wished.exit_layer
+        num_places = wished.max_draft_len
+        survival = self.book.survival(load.key, exit_layer, num_places)
+        sure = [
+            max(0.0, kept - NUM_DOUBTED * error)
+            for kept, error in zip(survival.kept, survival.errors, strict=True)
+        ]
+        # What is sure must fall with the place, as what is likely does.
+        for index in range(1, len(sure)):
+            sure[index] = min(sure[index], sure[index - 1])
+        resume_layer = self._resume_layer(wished.at_exit(exit_layer))
+        made = (1.0,) * num_places
+        return Outlook(survival.kept, made, exit_layer, resume_layer, load.is_pinned, sure)
 
     # --- learning -------------------------------------------------------------------------------
 
-    def note_step(self, outcome: StepOutcome) -> None:
+    def note_step(self, outcome: StepOutcome) -> frozenset[str]:
         """Learn from a step: costs, acceptance, and delivered speed at this load.
 
         Steps with prefill rows teach costs and acceptance, not delivered speed. Steps without
         rounds (prompts only) may be noted too.
+
+        Returns:
+            The sessions whose text was found to have changed.
         """
-        self._note_costs(outcome)
-        for each in outcome.rounds:
-            # Sessions that ended in this step are forgotten already.
-            if each.key in self._book:
-                self._follow_up(each)
-                self._book.note(each)
-        if outcome.rounds and not outcome.num_prefill_rows:
-            self._note_speed(outcome)
+        alarms = frozenset(each.key for each in outcome.rounds if self._note_evidence(each))
+        if outcome.teaches:
+            self._note_shadow(outcome)
+            self._note_costs(outcome)
+            if outcome.rounds and not outcome.num_prefill_rows:
+                self._note_speed(outcome)
+        return alarms
+
+    def _note_evidence(self, each: RoundOutcome) -> bool:
+        # Sessions that ended in this step are forgotten already.
+        if each.observation is None or each.key not in self.book:
+            return False
+        # Of a session that is off the exit that would draft.
+        exit_layer = self._view.plan.exit_layer if self._view is not None else 0
+        exit_in_use = each.decision.exit_layer if each.num_drafted else exit_layer or None
+        return self.book.note(each.key, each.observation, exit_in_use)
+
+    def _note_shadow(self, outcome: StepOutcome) -> None:
+        """Tell what reading all exits of one session adds to its part of a step."""
+        if outcome.read_ns and self._num_read and outcome.rounds:
+            part_ns = (outcome.draft_ns + outcome.pass_ns) / len(outcome.rounds)
+            self.book.note_shadow_cost(outcome.read_ns / self._num_read / 1e3, part_ns / 1e3)
 
     def _note_costs(self, outcome: StepOutcome) -> None:
         rows: dict[int, int] = {0: outcome.num_prefill_rows}
@@ -244,31 +343,32 @@ class LoadGovernor:
             if each.num_drafted:
                 drafting.append(each)
         self.costs.note_pass(rows, outcome.pass_ns)
-        if drafting:
+        if drafting and not outcome.has_draft_reads:
             num_rows, num_steps = draft_shape([each.num_drafted for each in drafting])
             exit_layer = max(each.decision.exit_layer for each in drafting)
             self.costs.note_draft(exit_layer, num_rows, num_steps, outcome.draft_ns)
-
-    def _follow_up(self, each: RoundOutcome) -> None:
-        """Tell of a probe whose drafts were all kept how likely that was thought to be."""
-        cap = each.decision.max_draft_len
-        # A probe may come to nothing: no pages for its drafts, or its draft worker was lost.
-        if each.num_drafted and each.key == self._probed_key and each.num_accepted == cap:
-            kept = self._book.kept(each.key, each.decision, cap)
-            self._probes.follow_up(self._step_index, each.key, kept[-1])
 
     def _note_speed(self, outcome: StepOutcome) -> None:
         """Tell the arbiter of steps as planned and of plain ones; learn the overhead of a step."""
         ns = outcome.step_ns or outcome.draft_ns + outcome.pass_ns
         if ns <= 0:
             return
-        overhead_ns = max(0, ns - outcome.draft_ns - outcome.pass_ns)
+        overhead_ns = max(0, ns - outcome.draft_ns - outcome.pass_ns - outcome.read_ns)
         overhead_ns = min(overhead_ns, int(MAX_OVERHEAD_SHARE * ns))
         self._overhead_ns += OVERHEAD_RATE * (overhead_ns - self._overhead_ns)
         num_sessions = len(outcome.rounds)
         num_tokens = sum(each.num_emitted for each in outcome.rounds)
         num_drafting = sum(each.num_drafted > 0 for each in outcome.rounds)
-        if num_drafting and not self._probed_key:
+        plain_ns = (self.costs.pass_ns({0: num_sessions}) or 0.0) + self._overhead_ns
+        for each in outcome.rounds:
+            if each.key in self._guards:
+                self._guards[each.key].note_round(
+                    num_drafted=each.num_drafted,
+                    num_emitted=each.num_emitted,
+                    round_ns=ns,
+                    plain_ns=plain_ns,
+                )
+        if num_drafting:
             level = level_of(num_sessions)
             self._num_tried[level] = self._num_tried.get(level, 0) + 1
         if not num_drafting:
@@ -278,6 +378,13 @@ class LoadGovernor:
 
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
-        self._book.forget(key)
+        self.book.forget(key)
+        self._guards.pop(key, None)
+        self._carried.pop(key, None)
         self._draft_lens.pop(key, None)
-        self._probed_steps.pop(key, None)
+
+
+def _exits_of(loads: Sequence[SessionLoad]) -> list[int]:
+    """Return the exits that a plan may be made for; 0, each session's own, where none is free."""
+    free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
+    return sorted({exit_layer for load in free for exit_layer in load.exits}) or [0]

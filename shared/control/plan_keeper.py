@@ -1,7 +1,7 @@
 """Which plan is in force: the one that was, until another is clearly better. Pure.
 
-    drafting -> plain       at once, when plain steps are predicted to deliver more
-    plain -> drafting       when that is predicted to gain enough, at two looks in a row
+    drafting -> plain       at once, when plain steps are expected to deliver more
+    plain -> drafting       when that is sure to gain enough, at two looks in a row
     drafting -> otherwise   likewise, with a smaller gain
 
 Predictions are noisy, and near the load at which drafting stops to pay they would flip the plan for
@@ -61,7 +61,7 @@ class PlanKeeper:
         if is_fresh:
             is_better = best.tokens_per_ns > (1.0 + doubt) * plain.tokens_per_ns
             chosen = best if is_better else plain
-        elif is_on and plain.tokens_per_ns > current.tokens_per_ns:
+        elif is_on and plain.expected_per_ns > current.expected_per_ns:
             chosen = self._leave(best, plain)
         else:
             gain = MIN_CHANGE_GAIN if is_on else self._on_gain + doubt

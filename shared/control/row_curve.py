@@ -15,7 +15,7 @@ by MIN_RATE in the end. So the middle of measurements is found, rather than thei
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import exp
 
 KNOTS = (1, 2, 3, 4, 5, 6, *((base << power) // 4 for power in range(3, 12) for base in (4, 5, 6)))
@@ -63,6 +63,29 @@ class RowCurve:
     def num_measured(self, rows: float) -> float:
         """Return how many measurements stand behind a reading: those of its rarer knot."""
         return min(self._counts[index] for index, _ in _around(rows))
+
+    def measured(self) -> dict[int, tuple[float, float]]:
+        """Return (time, measurements) by rows, where there were any."""
+        return {
+            KNOTS[index]: (self._knot_times[index], self._counts[index]) for index in self._known
+        }
+
+    def restore(self, times: Mapping[int, float], count: float) -> None:
+        """Begin with times that were measured elsewhere, as if so often; others' rows are left.
+
+        Args:
+            times: by rows, > 0.
+            count: measurements that each of them weighs.
+        """
+        for rows, time in times.items():
+            if rows in KNOTS and time > 0.0:
+                index = KNOTS.index(rows)
+                self._knot_times[index] = time
+                if self._counts[index] == 0.0:
+                    self._learn_of(index)
+                self._counts[index] = count
+        if self._known:
+            self._read_off()
 
     def start(self, parts: Sequence[tuple[float, float]], time: float) -> None:
         """Take the first measurement: the sum of weight * at(rows) over parts (rows, weight)."""

@@ -29,6 +29,11 @@ NUM_MATURE = 8
 # A share stays this near to what the layers say, and moves so slowly.
 MAX_SHARE_ERROR = 1.25
 SHARE_RATE = 0.003
+# Draft phases of an exit before anything is read from them, of which the middle one counts: the
+# first of a process takes several times as long, and would make drafting look hopeless for good.
+NUM_FIRST_DRAFTS = 3
+# Measurements that a time from elsewhere weighs.
+RESTORED_COUNT = 3.0
 
 Parts = list[tuple[float, float]]
 
@@ -42,6 +47,8 @@ class StepCosts:
         self._pass_curve = RowCurve()
         self._shares: dict[int, float] = {}
         self._draft_curves: dict[int, RowCurve] = {}
+        # By exit: (parts, ns) of its first phases.
+        self._first_drafts: dict[int, list[tuple[Parts, float]]] = {}
         self._hand_over = _HandOver()
         self._pass_pace = Pace()
         self._draft_pace = Pace()
@@ -63,8 +70,7 @@ class StepCosts:
         parts = [(num_sessions, num_steps + 1.0)]
         curve = self._draft_curves.get(exit_layer)
         if curve is None:
-            curve = self._draft_curves[exit_layer] = RowCurve()
-            curve.start(parts, ns)
+            self._note_first_draft(exit_layer, parts, ns)
             return
         hand_over_ns = self._hand_over.ns
         steps_ns = (num_steps + 1) * curve.at(num_sessions)
@@ -77,10 +83,21 @@ class StepCosts:
         if is_mature and abs(log_ratio) < OUTLIER:
             self._hand_over.note(num_steps + 1, ns / pace, curve.at(num_sessions))
 
+    def _note_first_draft(self, exit_layer: int, parts: Parts, ns: float) -> None:
+        first = self._first_drafts.setdefault(exit_layer, [])
+        first.append((parts, ns))
+        if len(first) < NUM_FIRST_DRAFTS:
+            return
+        # The middle one by its time per step.
+        first.sort(key=lambda each: each[1] / each[0][0][1])
+        curve = self._draft_curves[exit_layer] = RowCurve()
+        curve.start(*first[len(first) // 2])
+        del self._first_drafts[exit_layer]
+
     def draft_ns(self, exit_layer: int, num_sessions: float, num_steps: float) -> float | None:
         """Predict a draft phase; arguments as of `note_draft`, of which expectations will do.
 
-        0 without drafts. None while no draft was measured at any exit.
+        0 without drafts. None while too few were measured at every exit.
         """
         if num_steps <= 0 or num_sessions <= 0:
             return 0.0
@@ -193,6 +210,38 @@ class StepCosts:
                 low, high = guess / MAX_SHARE_ERROR, min(1.0, guess * MAX_SHARE_ERROR)
                 self._shares[layer] = max(low, min(high, moved))
             before_ns = active_ns
+
+    # --- elsewhere ------------------------------------------------------------------------------
+
+    def to_cells(self) -> dict[str, tuple[float, float]]:
+        """Return (ns, measurements) by field, at the machine's usual pace.
+
+        `v:0:n:0` is a pass of n rows through all layers, `d:E:b:0` a draft step of b rows.
+        """
+        cells = {f"v:0:{rows}:0": each for rows, each in self._pass_curve.measured().items()}
+        for exit_layer, curve in list(self._draft_curves.items()):
+            cells |= {f"d:{exit_layer}:{b}:0": each for b, each in curve.measured().items()}
+        return cells
+
+    def restore(self, cells: Mapping[str, float]) -> None:
+        """Begin with what was measured on equal machines, ns by field; unknown fields are left.
+
+        Nothing if anything was measured here already. It counts little: the first measurements of
+        this process move it.
+        """
+        if self._pass_curve.is_known or self._draft_curves:
+            return
+        found: dict[tuple[str, int], dict[int, float]] = {}
+        for field, ns in cells.items():
+            kind, *numbers = field.split(":")
+            if kind in ("v", "d") and len(numbers) == 3 and all(map(str.isdecimal, numbers)):
+                found.setdefault((kind, int(numbers[0])), {})[int(numbers[1])] = ns
+        self._pass_curve.restore(found.pop(("v", 0), {}), RESTORED_COUNT)
+        for (kind, exit_layer), times in found.items():
+            curve = RowCurve()
+            curve.restore(times, RESTORED_COUNT)
+            if kind == "d" and curve.is_known:
+                self._draft_curves[exit_layer] = curve
 
 
 class _HandOver:

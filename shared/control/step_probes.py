@@ -2,11 +2,11 @@
 
     plain    one plain step while drafting: what it takes; feeds the arbiter
     trial    one step with the best plan under the next shorter or longer cap; while plain, with
-             the best plan that drafts: what its rows take, and what all sessions would accept
-    draft    one session drafts some places longer than planned: whether they would be accepted
+             the best plan that drafts: what its rows take
 
-Each comes so seldom that what it is predicted to lose stays under PROBE_LOSS of the time. A trial
-stretches a step to at most MAX_STRETCH times, and is left out where it would lose a lot.
+What drafts would bring needs no probe: every exit is read along the text. Each comes so seldom that
+what it is predicted to lose stays under PROBE_LOSS of the time. A trial stretches a step to at most
+MAX_STRETCH times, and is left out where it would lose a lot.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,6 @@ MAX_STEPS = 1024
 FIRST_STEPS = 16
 # While plain, the first trials at a level of load come MIN_STEPS apart.
 NUM_COLD_TRIALS = 4
-# Steps between drafts of single sessions while their kind is hardly known.
-COLD_STEPS = 4
-MAX_MORE_PLACES = 3
-# After a draft that was kept where that was unlikely, the next one comes so soon.
-FOLLOW_UP_STEPS = 4
-UNLIKELY = 0.4
 MAX_STRETCH = 2.0
 MIN_TRIAL_RATE = 0.7
 # What a trial is taken to lose at least: its prediction may be off.
@@ -51,18 +45,17 @@ class PlanView:
 
     def trials(self) -> list[StepPlan]:
         """Return plans near the one in force that may be tried."""
-        if not self.is_drafting:
-            near = sorted(self.under_caps, key=lambda plan: -plan.tokens_per_ns)[:1]
-        else:
-            shorter = [plan for plan in self.under_caps if plan.max_len < self.plan.max_len]
-            longer = [plan for plan in self.under_caps if plan.max_len > self.plan.max_len]
-            near = [*shorter[-1:], *longer[:1]]
-        return [
+        near = [
             plan
-            for plan in near
+            for plan in self.under_caps
             if plan.tokens_per_ns >= MIN_TRIAL_RATE * self.plan.tokens_per_ns
             and plan.step_ns <= MAX_STRETCH * self.plan.step_ns
         ]
+        if not self.is_drafting:
+            return sorted(near, key=lambda plan: -plan.tokens_per_ns)[:1]
+        shorter = [plan for plan in near if plan.max_len < self.plan.max_len]
+        longer = [plan for plan in near if plan.max_len > self.plan.max_len]
+        return [*shorter[-1:], *longer[:1]]
 
 
 class StepProbes:
@@ -74,9 +67,6 @@ class StepProbes:
         self._trial_step = FIRST_STEPS
         self._num_trials = 0
         self._num_to_wait = 0
-        self._draft_step = 0
-        self._num_drafts = 0
-        self._follow_up_key = ""
 
     def is_plain_due(self, step_index: int, view: PlanView, *, is_doubtful: bool) -> bool:
         """Say whether this step is to be plain; if so, the next such is set.
@@ -116,30 +106,6 @@ class StepProbes:
         self._trial_step = step_index + num_steps
         self._num_to_wait = num_steps - MIN_STEPS
         return trial
-
-    def is_draft_due(self, step_index: int) -> bool:
-        """Say whether a single session may draft longer in this step."""
-        return step_index >= self._draft_step
-
-    def num_more_places(self) -> int:
-        """Return how many places longer than planned a single session drafts; in turn."""
-        self._num_drafts += 1
-        return 1 + self._num_drafts % MAX_MORE_PLACES
-
-    def take_follow_up(self) -> str:
-        """Return the session to ask again, once; empty if there is none."""
-        key, self._follow_up_key = self._follow_up_key, ""
-        return key
-
-    def note_draft_probe(self, step_index: int, loss: float, *, is_cold: bool) -> None:
-        """Set when the next single session drafts longer, by the share of a step that one loses."""
-        self._draft_step = step_index + (COLD_STEPS if is_cold else num_steps_for(loss))
-
-    def follow_up(self, step_index: int, key: str, likelihood: float) -> None:
-        """Take a probe whose drafts were all kept; ask again soon if that was unlikely."""
-        if likelihood < UNLIKELY:
-            self._follow_up_key = key
-            self._draft_step = step_index + FOLLOW_UP_STEPS
 
 
 def num_steps_for(loss: float) -> int:

@@ -10,6 +10,7 @@ rows     one per session still drafting       k_s + 1 of a session that drafted,
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shared.control.evidence.observation import Observation
 from shared.speculation.vocabulary import Decision
 
 
@@ -19,11 +20,17 @@ class SessionLoad:
 
     wished: clamped to the session's room; the governor may shorten it or turn it off.
     is_pinned: the wish is kept whatever the load.
+    exits: those that the governor may choose from, ascending; empty: the wished one alone.
+    sampling_class: of the session's sampling; acceptance does not carry over between classes.
+    wants_shadow: whether its policy needs every exit read in every round.
     """
 
     key: str
     wished: Decision
     is_pinned: bool = False
+    exits: tuple[int, ...] = ()
+    sampling_class: str = "greedy"
+    wants_shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class RoundOutcome:
     decision: as decided for this step; its max_draft_len is the cap of the draft.
     num_drafted: drafts that arrived and were verified; 0 of a plain round or a lost draft.
     num_accepted: of these; num_emitted: tokens delivered, cut at the end of the session.
+    observation: what the exits showed at the positions committed; None where nobody looked.
     """
 
     key: str
@@ -40,6 +48,7 @@ class RoundOutcome:
     num_drafted: int
     num_accepted: int
     num_emitted: int
+    observation: Observation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,9 @@ class StepOutcome:
     draft_ns: the draft phase, hand-over included; 0 without one.
     pass_ns: the verify pass, head and choices included.
     step_ns: all of the step, commit and emission included; 0 counts as draft_ns + pass_ns.
+    read_ns: beside these, reading exits as evidence in the verify pass.
+    has_draft_reads: whether drafts were longer for reading exits on the way.
+    teaches: whether the step tells what steps cost; one of another kind of step tells evidence.
     """
 
     rounds: Sequence[RoundOutcome]
@@ -58,6 +70,9 @@ class StepOutcome:
     draft_ns: int
     pass_ns: int
     step_ns: int = 0
+    read_ns: int = 0
+    has_draft_reads: bool = False
+    teaches: bool = True
 
 
 def draft_shape(draft_lens: Sequence[int]) -> tuple[float, int]:

@@ -6,6 +6,8 @@ layers  0 .......... E_2 .......... E_1
 row 0   |============================|
 row 1   |============================|
 row 2   |=============|
+
+Rows may leave states at exits that they pass, which are read behind the draft: `shadow_reads`.
 """
 
 from collections.abc import Sequence
@@ -18,8 +20,9 @@ from shared.model.layer_stack import LayerStack
 from shared.model.page_table import PageTable
 from shared.model.rows import RowBatch, SessionRows, pack_rows
 from shared.model.sampling import RowChoice, choose
-from shared.speculation.methods.base import DraftRow
-from shared.speculation.vocabulary import RoundTask
+from shared.model.shadow_reads import KeptRows, read_kept
+from shared.speculation.methods.base import DraftRow, HeadWish, ShadowWish
+from shared.speculation.vocabulary import RoundTask, ShadowRead
 
 
 class StackDraftRunner:
@@ -35,7 +38,7 @@ class StackDraftRunner:
 
     def read_history(self, table: PageTable, end: int) -> list[TokenId]:
         """Return the session's tokens at positions [0, end) from the shared region."""
-        return [TokenId(token) for token in self._pool.read_tokens(table, end)]
+        return [TokenId(token) for token in self._pool.read_tokens(table, end)] if end else []
 
     def step(self, rows: Sequence[DraftRow]) -> tuple[list[TokenId], list[float]]:
         """Run one step; writes KV of [0, E) and the exit state of every row."""
@@ -53,29 +56,43 @@ class StackDraftRunner:
         if len(wishes) < len(rows):
             picked = torch.tensor([index for index, _ in wishes], device=stack.device)
             exits_RD = exits_RD.index_select(0, picked)
-        row_choices = [
-            RowChoice(head.params, head.position, head.prompt_len, head.history)
-            for _, head in wishes
-        ]
+        row_choices = [_row_choice(head) for _, head in wishes]
         # What was stored is the raw exit: verification goes on from that.
         adapted_RD = stack.adapt(exits_RD, [rows[index].exit_layer for index, _ in wishes])
         logits_RU = stack.draft_head(adapted_RD)
         choices = choose(logits_RU, row_choices, subset=stack.draft_subset, with_confidences=True)
         return choices.tokens, choices.confidences
 
+    def read_shadow(self, wishes: Sequence[ShadowWish]) -> list[tuple[ShadowRead, ...]]:
+        """Read what rows left behind, all in one call of the head that drafts."""
+        kept = [
+            KeptRows(exit_layer, torch.cat(states), [_row_choice(head) for head in wish.heads])
+            for wish in wishes
+            for exit_layer, states in wish.kept.items()
+        ]
+        found = iter(read_kept(self._stack, kept))
+        return [
+            tuple(
+                ShadowRead(exit_layer, tuple(choices.tokens), tuple(choices.confidences))
+                for exit_layer, choices in ((each, next(found)) for each in wish.kept)
+            )
+            for wish in wishes
+        ]
+
     def _run_to_exits(self, rows: Sequence[DraftRow], batch: RowBatch) -> torch.Tensor:
-        """Return x_E [R, D], each row at its own exit."""
+        """Return x_E [R, D], each row at its own exit; stops where rows keep a state as well."""
         x_RD = self._stack.embed(batch)
         left: list[torch.Tensor] = []
         layer, num_active = 0, len(rows)
-        while num_active:
-            exit_layer = rows[num_active - 1].exit_layer
+        for stop in _stops(rows):
             active = batch.prefix(num_active)
-            x_RD = self._stack.run(x_RD, layer, exit_layer, active, self._pool.layers)
-            num_staying = sum(row.exit_layer > exit_layer for row in rows[:num_active])
-            left.insert(0, x_RD[num_staying:])
-            x_RD = x_RD[:num_staying]
-            layer, num_active = exit_layer, num_staying
+            x_RD = self._stack.run(x_RD, layer, stop, active, self._pool.layers)
+            _keep(rows[:num_active], x_RD, stop)
+            num_staying = sum(row.exit_layer > stop for row in rows[:num_active])
+            if num_staying < num_active:
+                left.insert(0, x_RD[num_staying:])
+                x_RD = x_RD[:num_staying]
+            layer, num_active = stop, num_staying
         return left[0] if len(left) == 1 else torch.cat(left)
 
     def _store(self, rows: Sequence[DraftRow], exits_RD: torch.Tensor) -> None:
@@ -85,3 +102,19 @@ class StackDraftRunner:
         slots = torch.tensor([row.exit_slot for row in rows], device=exits_RD.device)
         indices = torch.tensor([row.row_index for row in rows], device=exits_RD.device)
         self._pool.exit_states.index_put_((slots, indices), exits_RD)
+
+
+def _row_choice(head: HeadWish) -> RowChoice:
+    return RowChoice(head.params, head.position, head.prompt_len, head.history)
+
+
+def _stops(rows: Sequence[DraftRow]) -> list[int]:
+    """Return the layers at which rows leave or keep a state, ascending."""
+    stops = {row.exit_layer for row in rows}
+    return sorted(stops.union(*(row.kept for row in rows if row.kept is not None)))
+
+
+def _keep(rows: Sequence[DraftRow], x_RD: torch.Tensor, stop: int) -> None:
+    for index, row in enumerate(rows):
+        if row.kept is not None and stop in row.kept:
+            row.kept[stop].append(x_RD[index : index + 1])

@@ -4,10 +4,11 @@
     choices              start .......... T-1     what each exit makes of the row before
 
 Exits are read as a draft worker reads them, through their adapters and the head that drafts; the
-last layer through the head that verifies. Greedy.
+last layer through the head that verifies. All choose with the text's own sampling parameters and
+the noise of the position, so that an exit's choice is the draft that it would have made there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -40,53 +41,83 @@ class ExitReader:
         self._pool = KVPool(LocalSegment(layout.size_bytes, stack.device), layout)
         self._table = PageTable([Extent(0, layout.num_pages)], PAGE_SIZE)
 
-    def read(self, token_ids: Sequence[TokenId], start: int) -> dict[int, Choices]:
+    def read(
+        self,
+        token_ids: Sequence[TokenId],
+        start: int,
+        sampling: SamplingParams = GREEDY,
+        prompt_len: int = 0,
+        exit_layers: Collection[int] | None = None,
+    ) -> dict[int, Choices]:
         """Return the choices of every exit 1 to L, L being the last layer.
 
         Args:
             token_ids: the text [0, T), prompt included; T is at most max_len.
             start: choices are wanted for positions [start, T), start >= 1.
+            sampling: what the text was made with.
+            prompt_len: tokens [prompt_len, T) were generated, for penalties.
+            exit_layers: exits wanted beside the last layer; None wants all.
 
         Returns:
             By exit, tokens and confidences of T - start choices.
         """
-        found = {exit_layer: Choices() for exit_layer in range(1, self._stack.num_loaded + 1)}
+        num_layers = self._stack.num_loaded
+        wanted = range(1, num_layers) if exit_layers is None else sorted(exit_layers)
+        found = {exit_layer: Choices() for exit_layer in (*wanted, num_layers)}
+        rows = [
+            RowChoice(
+                sampling,
+                position,
+                prompt_len,
+                token_ids[:position] if sampling.needs_history else (),
+            )
+            for position in range(start, len(token_ids))
+        ]
         # The last token is chosen, never run.
         inputs = token_ids[:-1]
         with torch.inference_mode():
             for chunk_start in range(0, len(inputs), PREFILL_CHUNK_LEN):
                 chunk = inputs[chunk_start : chunk_start + PREFILL_CHUNK_LEN]
-                self._read_chunk(chunk, chunk_start, start - 1, found)
+                behind = chunk_start + len(chunk) - (start - 1)
+                chosen = rows[max(0, behind - len(chunk)) : max(0, behind)]
+                self._read_chunk(chunk, chunk_start, chosen, found)
         return found
 
     def _read_chunk(
-        self, chunk: Sequence[TokenId], chunk_start: int, first_row: int, found: dict[int, Choices]
+        self,
+        chunk: Sequence[TokenId],
+        chunk_start: int,
+        chosen: Sequence[RowChoice],
+        found: dict[int, Choices],
     ) -> None:
-        """Run rows at positions from chunk_start on; choose from those at first_row and behind."""
+        """Run rows at positions from chunk_start on; choose from the last of them."""
         stack = self._stack
         session = SessionRows(self._table, list(chunk), chunk_start)
         rows = pack_rows([session], stack.rope_table_P1C)
         x_RD = stack.embed(rows)
-        skipped = max(0, first_row - chunk_start)
-        for exit_layer in range(1, stack.num_loaded + 1):
-            x_RD = stack.run(x_RD, exit_layer - 1, exit_layer, rows, self._pool.layers)
+        layer = 0
+        for exit_layer in found:
+            x_RD = stack.run(x_RD, layer, exit_layer, rows, self._pool.layers)
+            layer = exit_layer
             is_last = exit_layer == stack.num_loaded
             head = stack.head if is_last else stack.draft_head
-            read_RD = x_RD[skipped:]
+            read_RD = x_RD[len(chunk) - len(chosen) :]
             if not is_last:
                 read_RD = stack.adapt(read_RD, [exit_layer] * read_RD.shape[0])
-            for choices in self._choose(read_RD, head):
+            for choices in self._choose(read_RD, head, chosen):
                 found[exit_layer].tokens += choices.tokens
                 found[exit_layer].confidences += choices.confidences
 
-    def _choose(self, x_RD: torch.Tensor, head: Head) -> Iterator[Choices]:
+    def _choose(
+        self, x_RD: torch.Tensor, head: Head, rows: Sequence[RowChoice]
+    ) -> Iterator[Choices]:
         is_draft = head == self._stack.draft_head
         subset = self._stack.draft_subset if is_draft else None
         step = 1 if is_draft and self._has_own_draft_head else HEAD_CHUNK_LEN
         for start in range(0, x_RD.shape[0], step):
             logits_RV = head(x_RD[start : start + step])
-            rows = [RowChoice(GREEDY, 0)] * logits_RV.shape[0]
-            yield choose(logits_RV, rows, subset=subset, with_confidences=True)
+            chosen = rows[start : start + step]
+            yield choose(logits_RV, chosen, subset=subset, with_confidences=True)
 
     @cached_property
     def _has_own_draft_head(self) -> bool:

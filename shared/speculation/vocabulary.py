@@ -110,6 +110,15 @@ class Decision:
         """Whether the round is plain."""
         return self.method == OFF or self.max_draft_len == 0
 
+    def at_exit(self, exit_layer: int) -> "Decision":
+        """Return the same at another exit layer."""
+        if exit_layer == self.exit_layer:
+            return self
+        # `replace` would take twice as long, and this is done per session and round.
+        return Decision(
+            self.method, exit_layer, self.max_draft_len, self.stop_threshold, self.reason
+        )
+
 
 PLAIN_DECISION = Decision(OFF, 0, 0)
 
@@ -123,8 +132,24 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowRead:
+    """What one exit chose behind rows of a round though it did not draft them: evidence.
+
+    Entry i belongs to row first_row + i, the choice for position n + first_row + i.
+    """
+
+    exit_layer: int
+    tokens: tuple[TokenId, ...]
+    confidences: tuple[float, ...]
+    first_row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RoundTask:
-    """One round as the verify worker orders it; handles, ids and parameters, no tensors."""
+    """One round as the verify worker orders it; handles, ids and parameters, no tensors.
+
+    shadow_exits: exits below E whose choices behind all k + 1 rows are wanted as evidence.
+    """
 
     session_id: SessionId
     round_index: int
@@ -136,6 +161,7 @@ class RoundTask:
     decision: Decision
     sampling: SamplingParams
     stop_token_ids: frozenset[int] = frozenset()
+    shadow_exits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +180,7 @@ class Draft:
     started_ns: int = 0
     draft_ns: int = 0
     error: str = ""
+    shadow: tuple[ShadowRead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

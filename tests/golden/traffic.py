@@ -13,6 +13,8 @@ import torch
 
 from services.verify.session import Finished, SessionRequest
 from shared.control.fair_queue import Priority
+from shared.control.policies.registry import GOODPUT
+from shared.control.policies.static import NAME as STATIC
 from shared.errors import PoolExhausted, QueueFull, ShortstackError
 from shared.model.page_table import PageTable
 from shared.speculation.vocabulary import LAYERSKIP, Decision, Extent, FinishReason, SamplingParams
@@ -53,6 +55,7 @@ class Arrival:
     tenant: str = ""
     priority: Priority = Priority.NORMAL
     is_pinned: bool = False
+    chooses_exit: bool = False
 
 
 def random_arrival(draw: random.Random) -> Arrival:
@@ -71,6 +74,7 @@ def random_arrival(draw: random.Random) -> Arrival:
         tenant=draw.choice(("", "ann", "bob")),
         priority=draw.choice((Priority.NORMAL, Priority.NORMAL, Priority.LOW)),
         is_pinned=draw.random() < 0.5,
+        chooses_exit=draw.random() < 0.5,
     )
 
 
@@ -96,6 +100,8 @@ def request_of(arrival: Arrival, index: int, known: Sequence[Sequence[int]]) -> 
         tenant=arrival.tenant,
         priority=arrival.priority,
         is_pinned=arrival.is_pinned,
+        policy=GOODPUT if arrival.chooses_exit else STATIC,
+        exits=(1, 2, 3) if arrival.chooses_exit else (),
     )
 
 

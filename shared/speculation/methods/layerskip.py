@@ -8,6 +8,9 @@
 Every row leaves its KV of layers [0, E) in the session's pages and x_E in the exit-state region, so
 that verification runs layers [E, L) only. A draft ends behind a token of low confidence or one that
 ends the session; that token stays in the draft and is verified.
+
+Where evidence of shallower exits is wanted, each row keeps x_e as it passes e. All of them are read
+together behind the last step, when the tokens before every row are known.
 """
 
 from collections.abc import Sequence
@@ -16,8 +19,14 @@ from typing import TYPE_CHECKING
 
 from shared.errors import InvalidRequest, StaleHandle
 from shared.ids import TokenId
-from shared.speculation.methods.base import DraftRow, DraftRunner, HeadWish
-from shared.speculation.vocabulary import LAYERSKIP, Decision, Draft, RoundTask
+from shared.speculation.methods.base import (
+    DraftRow,
+    DraftRunner,
+    ExitStates,
+    HeadWish,
+    ShadowWish,
+)
+from shared.speculation.vocabulary import LAYERSKIP, Decision, Draft, RoundTask, ShadowRead
 
 if TYPE_CHECKING:
     from shared.model.page_table import PageTable
@@ -36,6 +45,15 @@ class LayerSkip:
                 field="speculation.exit_layer",
             )
 
+    def check_shadow(self, exits: Sequence[int], decision: Decision) -> None:
+        """Refuse exits that rows do not pass on their way to E, and any order but ascending."""
+        own = decision.exit_layer
+        if list(exits) != [each for each in range(1, own) if each in exits]:
+            raise InvalidRequest(
+                f"shadow_exits {tuple(exits)} must ascend and lie in [1, {own})",
+                field="shadow_exits",
+            )
+
     def resume_layer(self, decision: Decision) -> int:
         """Verification goes on from x_E."""
         return decision.exit_layer
@@ -50,6 +68,7 @@ class LayerSkip:
             for each in active:
                 each.note(chosen)
             active = [each for each in active if not each.is_done]
+        _read_shadow(rounds, runner)
         return [each.to_draft() for each in rounds] + refused
 
 
@@ -71,6 +90,15 @@ def _open_rounds(
     return rounds, refused
 
 
+def _read_shadow(rounds: Sequence["_DraftingRound"], runner: DraftRunner) -> None:
+    """Let every round that is to watch other exits have what they say, all read at once."""
+    watching = [each for each in rounds if each.kept is not None]
+    if watching:
+        reads = runner.read_shadow([each.shadow_wish() for each in watching])
+        for each, shadow in zip(watching, reads, strict=True):
+            each.shadow = shadow
+
+
 @dataclass(slots=True)
 class _DraftingRound:
     """One round while it is drafted."""
@@ -82,6 +110,12 @@ class _DraftingRound:
     confidences: list[float] = field(default_factory=list)
     is_stopped: bool = False
     is_done: bool = False
+    kept: ExitStates | None = None
+    shadow: tuple[ShadowRead, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.task.shadow_exits:
+            self.kept = {exit_layer: [] for exit_layer in self.task.shadow_exits}
 
     def next_row(self) -> DraftRow:
         """Return the row of the next step: the pending token or the last draft."""
@@ -100,7 +134,24 @@ class _DraftingRound:
             task.exit_slot,
             num_drafts,
             head,
+            self.kept,
         )
+
+    def shadow_wish(self) -> ShadowWish:
+        """Return what was kept, with what choosing behind each of the k + 1 rows needs."""
+        assert self.kept is not None
+        task = self.task
+        positions = range(task.committed_len, task.committed_len + len(self.tokens) + 1)
+        heads = [
+            HeadWish(
+                task.sampling,
+                position,
+                task.prompt_len,
+                self.history[:position] if task.sampling.needs_history else (),
+            )
+            for position in positions
+        ]
+        return ShadowWish(self.kept, heads)
 
     def note(self, chosen: "zip[tuple[TokenId, float]]") -> None:
         """Take this round's token of the step, if it had a head; else it was the closing row."""
@@ -126,4 +177,5 @@ class _DraftingRound:
             tuple(self.tokens),
             tuple(self.confidences),
             self.task.exit_slot,
+            shadow=self.shadow,
         )

@@ -168,11 +168,12 @@ async def test_a_bad_request_is_refused_and_its_field_named(
     assert (type(error).__name__, error.field) == ("InvalidRequest", field)
 
 
-async def test_an_unknown_policy_is_unimplemented(start_worker: StartWorker) -> None:
+async def test_an_unknown_policy_is_refused_and_named(start_worker: StartWorker) -> None:
     host = await start_worker()
     request = make_request(PROMPT, 10, speculation=pb.SpeculationParams(policy="oracle"))
     code, error = await refusal(host.stub.Generate(request))
-    assert (code, type(error).__name__) == (grpc.StatusCode.UNIMPLEMENTED, "Unsupported")
+    assert (code, type(error).__name__) == (grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequest")
+    assert (error.field, "oracle" in error.message) == ("speculation.policy", True)
 
 
 async def test_a_full_queue_is_refused_with_a_retry_delay(start_worker: StartWorker) -> None:

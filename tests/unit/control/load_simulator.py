@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from shared.control.evidence.observation import Observation, Read
 from shared.control.load_governor import LoadGovernor
 from shared.control.step_costs import StepCosts
 from shared.control.steps import RoundOutcome, SessionLoad, StepOutcome
@@ -80,6 +81,8 @@ class SimulatedSession:
     key: str
     acceptance: tuple[float, ...]
     stop_rate: float = 0.0
+    # Matches in a row that plain rounds showed: where a draft would be by now.
+    run_len: int = 0
 
     def rate_at(self, place: int) -> float:
         """Return P(a draft at a place is kept | made, all before kept)."""
@@ -102,6 +105,19 @@ class SimulatedSession:
         while kept < made and random.random() < self.rate_at(kept + 1):
             kept += 1
         return made, kept
+
+    def observe(
+        self, exit_layer: int, drawn: tuple[int, int], is_read: bool, random: Random
+    ) -> Observation:
+        """Return what a round of (made, kept) drafts showed; `is_read` beside its own drafts."""
+        made, kept = drawn
+        reads: list[Read | None] = [Read(index < kept, 0.5) for index in range(min(made, kept + 1))]
+        if len(reads) <= kept:
+            place = kept + 1 if made else self.run_len + 1
+            is_match = random.random() < self.rate_at(place)
+            reads.append(Read(is_match, 0.5) if is_read else None)
+            self.run_len = place if not made and is_match else 0
+        return Observation(kept + 1, {exit_layer: reads})
 
 
 @dataclass
@@ -165,12 +181,20 @@ class Simulation:
             each.draft(cap, self.random) for each, cap in zip(self.sessions, caps, strict=True)
         ]
         lens = [made for made, _ in drawn]
+        read = self.governor.shadow(loads, decisions)
         draft_ns, pass_ns = self._times(lens, num_prefill)
         more_ms = self.machine.overhead_ms + self.hidden_draft_ms * any(lens)
         self.governor.note_step(
             StepOutcome(
                 [
-                    RoundOutcome(each.key, decision, made, kept, kept + 1)
+                    RoundOutcome(
+                        each.key,
+                        decision,
+                        made,
+                        kept,
+                        kept + 1,
+                        each.observe(EXIT_LAYER, (made, kept), each.key in read, self.random),
+                    )
                     for each, decision, (made, kept) in zip(
                         self.sessions, decisions, drawn, strict=True
                     )
@@ -179,6 +203,8 @@ class Simulation:
                 draft_ns,
                 pass_ns,
                 draft_ns + pass_ns + int(MS * self.pace * more_ms),
+                # A tenth of a millisecond for each session that is read.
+                read_ns=len(read) * MS // 10,
             )
         )
         self._count(tally, caps, lens, num_prefill)

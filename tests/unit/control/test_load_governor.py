@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from shared.control.evidence.observation import Observation, Read
 from shared.control.load_governor import LoadGovernor
 from shared.control.step_costs import StepCosts
 from shared.control.steps import RoundOutcome, SessionLoad, StepOutcome, draft_shape
@@ -11,7 +12,7 @@ from shared.speculation.vocabulary import LAYERSKIP, PLAIN_DECISION, Decision
 
 MS = 1_000_000
 WISHED = Decision(LAYERSKIP, 2, 4)
-REASONS = {"policy", "no_costs", "shorter", "shed", "arbiter", "probe"}
+REASONS = {"policy", "no_costs", "shorter", "shed", "arbiter", "guard", "probe"}
 
 
 def loads_of(size: int, wished: Decision = WISHED) -> list[SessionLoad]:
@@ -32,11 +33,20 @@ def outcome_of(
     draft_ms = 0.5 + (num_steps + 1) * (3.2 + 0.3 * num_rows) if num_steps else 0.0
     num_plain = lens.count(0) + prefill
     rounds = [
-        RoundOutcome(load.key, decision, k, min(k, num_kept), min(k, num_kept) + 1)
+        RoundOutcome(
+            load.key, decision, k, min(k, num_kept), min(k, num_kept) + 1, seen(k, num_kept)
+        )
         for load, decision, k in zip(loads, decisions, lens, strict=True)
     ]
     ns = int(MS * pass_ms(num_plain, sum(k + 1 for k in lens if k)))
     return StepOutcome(rounds, prefill, int(MS * draft_ms), ns)
+
+
+def seen(num_drafted: int, num_kept: int) -> Observation:
+    """Return what a round showed, the exit read behind its last draft as well."""
+    num_positions = min(num_drafted, num_kept) + 1
+    reads = [Read(index < num_kept, 0.5) for index in range(num_positions)]
+    return Observation(num_positions, {WISHED.exit_layer: reads})
 
 
 def run(
@@ -138,9 +148,9 @@ def test_sessions_that_ended_are_not_kept() -> None:
         decisions = governor.decide(loads)
         governor.forget(f"t{index}")
         governor.note_step(outcome_of(loads, decisions))
-    assert all(f"t{index}" not in governor._book for index in range(50))
+    assert all(f"t{index}" not in governor.book for index in range(50))
     assert not governor._draft_lens
-    assert not governor._probed_steps
+    assert not governor._guards
 
 
 def test_prompts_alone_teach_what_passes_take() -> None:

@@ -60,7 +60,7 @@ def test_all_in_all_the_best_cap_is_nearly_reached() -> None:
         for _, tally, best in ramp(Simulation(SMALL_CPU, seed), (0.85,))
     ]
     assert sum(shares) / len(shares) >= 0.97
-    assert min(shares) >= 0.93
+    assert min(shares) >= 0.9
 
 
 @pytest.mark.parametrize("machine", [SMALL_CPU, WIDE], ids=["cpu", "wide"])

@@ -7,7 +7,7 @@ TRIED = 1000
 
 
 def plan(draft_len: int, rate: float, size: int = 4) -> StepPlan:
-    return StepPlan((draft_len,) * size, rate, 1.0)
+    return StepPlan((draft_len,) * size, rate, 1.0, expected_per_ns=rate)
 
 
 PLAIN = plan(0, 1.0)

@@ -3,7 +3,6 @@
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import (
     FIRST_STEPS,
-    FOLLOW_UP_STEPS,
     MAX_STEPS,
     MIN_STEPS,
     PROBE_LOSS,
@@ -77,14 +76,3 @@ def test_plans_that_lose_much_or_stretch_the_step_are_not_tried() -> None:
     long = PlanView(PLAIN, PLAIN, [plan(1, 0.95, 25.0)])
     assert bad.trials() == long.trials() == []
     assert StepProbes().due_trial(100, bad, 100) is None
-
-
-def test_an_unlikely_success_is_followed_up_once() -> None:
-    probes = StepProbes()
-    probes.note_draft_probe(100, 0.5, is_cold=False)
-    probes.follow_up(100, "a", 0.9)
-    assert not probes.is_draft_due(100 + FOLLOW_UP_STEPS)
-    probes.follow_up(100, "a", 0.1)
-    assert probes.is_draft_due(100 + FOLLOW_UP_STEPS)
-    assert probes.take_follow_up() == "a"
-    assert probes.take_follow_up() == ""

@@ -128,6 +128,10 @@ def test_a_superseded_round_is_refused(bench: Bench) -> None:
         ({"decision": Decision(LAYERSKIP, NUM_LAYERS, 4)}, "exit_layer 4"),
         ({"decision": Decision(LAYERSKIP, NUM_LAYERS + 1, 4)}, "exit_layer 5"),
         ({"decision": Decision("magic", 2, 4)}, "method 'magic'"),
+        ({"shadow_exits": (2,)}, "shadow_exits (2,) must ascend and lie in [1, 2)"),
+        ({"shadow_exits": (0,)}, "shadow_exits (0,)"),
+        ({"shadow_exits": (1, 1)}, "shadow_exits (1, 1)"),
+        ({"shadow_exits": (2, 1), "decision": Decision(LAYERSKIP, 3, 4)}, "shadow_exits (2, 1)"),
         ({"decision": Decision(LAYERSKIP, 2, 8)}, "do not fit the region's rows"),
         ({"exit_slot": 8}, "slot 8 lies outside"),
         ({"extents": (Extent(0, 100_000),)}, "lies outside"),
@@ -184,6 +188,52 @@ def test_a_draft_stops_behind_a_stop_token_and_behind_an_unsure_one(bench: Bench
     threshold = Decision(LAYERSKIP, 2, 4, stop_threshold=1.0)
     [unsure] = bench.draft(replace(TASK, round_index=5, decision=threshold))
     assert unsure.draft_tokens == whole.draft_tokens[:1]
+
+
+SAMPLED = SamplingParams(0.8, seed=3, repetition_penalty=1.2)
+
+
+@pytest.mark.parametrize("sampling", [SamplingParams(), SAMPLED], ids=["greedy", "sampled"])
+def test_looking_at_other_exits_changes_no_draft(sampling: SamplingParams, bench: Bench) -> None:
+    task = replace(TASK, decision=Decision(LAYERSKIP, 3, 4), sampling=sampling)
+    [alone] = bench.draft(task)
+    kept = [layer.clone() for layer in bench.pool.layers]
+    states = bench.pool.exit_states.clone()
+    [watched] = bench.draft(replace(task, round_index=4, shadow_exits=(1, 2)))
+    assert watched.draft_tokens == alone.draft_tokens
+    assert watched.confidences == alone.confidences, "not even in the last bit"
+    assert torch.equal(bench.pool.exit_states, states)
+    assert all(map(torch.equal, bench.pool.layers, kept))
+    assert [each.exit_layer for each in watched.shadow] == [1, 2]
+    assert {len(each.tokens) for each in watched.shadow} == {5}
+    assert not alone.shadow
+
+
+@pytest.mark.parametrize("sampling", [SamplingParams(), SAMPLED], ids=["greedy", "sampled"])
+def test_an_exit_is_read_as_it_would_have_drafted(sampling: SamplingParams, bench: Bench) -> None:
+    """Its choice behind the pending token is its first draft, however many rounds are read."""
+    tasks = [
+        replace(
+            TASK,
+            session_id=SessionId(f"s{index}"),
+            extents=(Extent(8 * index, 8),),
+            exit_slot=index,
+            pending_tokens=(TokenId(9 + index),),
+            decision=Decision(LAYERSKIP, 3 - index % 2, 2 + index),
+            sampling=sampling,
+            shadow_exits=(1,) if index % 2 else (1, 2),
+        )
+        for index in range(4)
+    ]
+    for task, watched in zip(tasks, bench.draft(*tasks), strict=True):
+        assert watched.session_id == task.session_id
+        for read in watched.shadow:
+            assert (len(read.tokens), read.first_row) == (len(watched.draft_tokens) + 1, 0)
+            decision = Decision(LAYERSKIP, read.exit_layer, 1)
+            again = replace(task, round_index=9 + read.exit_layer, decision=decision)
+            [drafted] = bench.draft(replace(again, shadow_exits=()))
+            assert read.tokens[:1] == drafted.draft_tokens
+            assert read.confidences[:1] == pytest.approx(drafted.confidences, abs=1e-5)
 
 
 def _with_layout(**changes: object) -> Callable[[pb.AttachRequest], None]:

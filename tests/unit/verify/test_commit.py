@@ -1,12 +1,21 @@
 """Commits: what becomes final, what is emitted, and why a session ends."""
 
+from dataclasses import replace
+
 import pytest
 
 from services.verify.commit import commit_round, finish
 from services.verify.pass_runner import PassItem, PassResult
 from services.verify.session import Session
+from shared.control.evidence.observation import Observation, Read
 from shared.ids import SessionId, TokenId
-from shared.speculation.vocabulary import Decision, Draft, FinishReason, TokenSource
+from shared.speculation.vocabulary import (
+    Decision,
+    Draft,
+    FinishReason,
+    ShadowRead,
+    TokenSource,
+)
 from tests.unit.verify.builders import CONTEXT_LEN, WISHED, make_session
 
 EOS = 2
@@ -144,3 +153,46 @@ def test_a_draft_counts_with_the_decision_that_made_it() -> None:
     event, _ = commit_round(session, decision, draft, result_of(session, [11, 12]), CONTEXT_LEN)
     assert event.decision is decision
     assert session.summary.acceptance_histogram == [0, 1]
+
+
+def read_of(exit_layer: int, tokens: list[int], first_row: int = 0) -> ShadowRead:
+    chosen = tuple(map(TokenId, tokens))
+    return ShadowRead(exit_layer, chosen, (0.25,) * len(chosen), first_row)
+
+
+@pytest.mark.parametrize(
+    ("target", "kept", "expected"),
+    [
+        # All kept: exit 3 is known behind its last draft by the closing row.
+        ([11, 12, 13], 3, {2: "+--", 3: "+++", 4: "-++"}),
+        # Rows behind the first difference ran on a wrong prefix.
+        ([11, 15, 13], 2, {2: "+-", 3: "+-", 4: "--"}),
+        ([EOS, 12, 13], 1, {2: "-", 3: "-", 4: "-"}),
+    ],
+)
+def test_a_round_shows_what_every_exit_said_of_its_tokens(
+    target: list[int], kept: int, expected: dict[int, str]
+) -> None:
+    session = make_session(num_generated=1, stop_token_ids=[EOS])
+    draft = replace(draft_of(session, [11, 12]), shadow=(read_of(2, [11, 14, 14]),))
+    result = replace(
+        result_of(session, target), shadow=(read_of(3, [13], 2), read_of(4, [14, 12, 13]))
+    )
+    event, _ = commit_round(session, Decision("layerskip", 3, 2), draft, result, CONTEXT_LEN)
+    observation = event.observation
+    assert observation is not None and observation.num_positions == kept == len(event.token_ids)
+    marks = {
+        exit_layer: "".join("+" if read and read.is_match else "-" for read in reads)
+        for exit_layer, reads in observation.reads.items()
+    }
+    assert marks == expected
+    assert observation.reads[3][0] == Read(target[0] == 11, 0.5)
+
+
+def test_a_plain_round_and_the_end_of_a_prefill_show_what_was_read_behind_them() -> None:
+    session = make_session()
+    event, _ = commit_round(session, None, None, result_of(session, [11]), CONTEXT_LEN)
+    assert event.observation == Observation(1)
+    result = replace(result_of(session, [12]), shadow=(read_of(2, [12]), read_of(3, [9])))
+    event, _ = commit_round(session, WISHED, None, result, CONTEXT_LEN)
+    assert event.observation == Observation(1, {2: [Read(True, 0.25)], 3: [Read(False, 0.25)]})

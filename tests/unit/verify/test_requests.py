@@ -1,12 +1,13 @@
 """Requests as a table: what is refused names its field, what is left out takes the default."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from services.verify.requests import MAX_LOGPROBS, RequestRules, read_request
 from shared.control.fair_queue import Priority
-from shared.errors import InvalidRequest, Unsupported
+from shared.errors import InvalidRequest
 from shared.rpc import shortstack_pb2 as pb
 from shared.speculation.vocabulary import (
     LAYERSKIP,
@@ -49,6 +50,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"tenant": "x" * 65}, "tenant"),
     ({"tenant": "tab\tulator"}, "tenant"),
     ({"priority": 3}, "priority"),
+    ({"session_key": "x" * 129}, "session_key"),
+    ({"session_key": "tab\tulator"}, "session_key"),
+    ({"task_key": "x" * 65}, "task_key"),
     ({"speculation": pb.SpeculationParams(mode="on")}, "speculation.mode"),
     ({"sampling": pb.SamplingParams(temperature=-0.1)}, "sampling.temperature"),
     ({"sampling": pb.SamplingParams(temperature=101)}, "sampling.temperature"),
@@ -81,9 +85,45 @@ def test_a_bad_request_is_refused_and_its_field_named(fields: dict[str, Any], fi
     assert caught.value.field == field
 
 
-def test_a_policy_that_is_not_there_is_unsupported() -> None:
-    with pytest.raises(Unsupported, match="oracle"):
+def test_a_policy_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(InvalidRequest, match=r"oracle.*goodput.*static") as caught:
         read_request(make(speculation=pb.SpeculationParams(policy="oracle")), RULES)
+    assert caught.value.field == "speculation.policy"
+
+
+GOODPUT_RULES = replace(RULES, policy="goodput", exits=(1, 2))
+
+
+def test_who_says_nothing_gets_the_worker_s_policy_and_its_exits() -> None:
+    found = read_request(make(), GOODPUT_RULES)
+    assert (found.policy, found.exits) == ("goodput", (1, 2))
+    assert found.wished == Decision(LAYERSKIP, 1, 8, 0.25, "policy")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"exit_layer": 2}, {"max_draft_len": 3}, {"stop_threshold": 0.5}], ids=str
+)
+def test_who_names_a_setting_wants_that_setting(setting: dict[str, float]) -> None:
+    speculation = pb.SpeculationParams(**setting)  # type: ignore[arg-type]
+    found = read_request(make(speculation=speculation), GOODPUT_RULES)
+    assert (found.policy, found.exits) == ("static", ())
+    assert found.wished.reason == "pinned"
+
+
+def test_a_policy_keeps_to_the_settings_named_beside_it() -> None:
+    speculation = pb.SpeculationParams(policy="goodput", exit_layer=2, max_draft_len=3)
+    found = read_request(make(speculation=speculation), GOODPUT_RULES)
+    assert (found.policy, found.exits) == ("goodput", (2,))
+    assert found.wished == Decision(LAYERSKIP, 2, 3, 0.25, "policy")
+
+
+def test_forced_speculation_is_static_and_off_is_off_whatever_the_policy() -> None:
+    forced = read_request(make(speculation=pb.SpeculationParams(mode="force")), GOODPUT_RULES)
+    assert (forced.policy, forced.is_pinned, forced.wished.max_draft_len) == ("static", True, 4)
+    off = read_request(
+        make(speculation=pb.SpeculationParams(mode="off", policy="goodput")), GOODPUT_RULES
+    )
+    assert off.wished.is_off
 
 
 def test_what_is_left_out_takes_the_defaults() -> None:

@@ -13,7 +13,7 @@ from services.verify.rounds import MAX_MALFORMED, MAX_TIMEOUT_NS, Rounds
 from services.verify.session import Session
 from shared.ids import SessionId, TokenId
 from shared.model.segment import hold_lock
-from shared.speculation.vocabulary import Draft, RoundTask
+from shared.speculation.vocabulary import Draft, RoundTask, ShadowRead
 from tests.unit.verify.builders import WISHED, make_memory, make_session
 
 VOCAB_SIZE = 50
@@ -126,8 +126,9 @@ def test_a_session_without_room_for_the_fence_is_returned() -> None:
         {"exit_slot": 99},
         {"draft_tokens": (5, VOCAB_SIZE)},
         {"error": "no"},
+        {"shadow": (ShadowRead(1, (TokenId(5),) * 3, (0.5,) * 3),)},
     ],
-    ids=["no tokens", "too many", "confidences", "slot", "vocabulary", "error"],
+    ids=["no tokens", "too many", "confidences", "slot", "vocabulary", "error", "shadow"],
 )
 def test_a_malformed_draft_is_no_draft_and_the_third_in_a_row_ends_speculation(
     fault: dict[str, object], bench: RoundsBench
