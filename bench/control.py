@@ -1,0 +1,159 @@
+"""How well rounds are decided: the policies' figures that the documents quote.
+
+    python -m bench.control replay                       the bundled model, its demo prompts
+    python -m bench.control replay --prompts FILE …      one file per kind of text
+    python -m bench.control live --prompts FILE …        the same on a real stack
+
+`replay` records what every exit says along the model's texts, measures what steps take, and replays
+every policy over them. `live` measures policies against static settings through a gateway, compares
+their counts with recorded texts, and tells what processes and messages take; give `replay` these
+two figures to let it reckon with them. Drives `shortstack bench record-tapes`, `policies` and
+`policies-live` as a user would, and writes bench/results/control-WHAT-NAME-MACHINE.json. Run `live`
+on a machine that does nothing else; the load average is kept with the result.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.decode import BUNDLED, RESULTS, absolute, cell, machine_slug, shortstack
+from bench.serve import markdown
+
+Result = dict[str, Any]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what was asked for."""
+    options = parse(arguments)
+    measure, table = {"replay": (replay, replay_table), "live": (live, live_table)}[options.what]
+    with tempfile.TemporaryDirectory() as folder:
+        tapes = options.tapes or record(options, Path(folder) / "tapes")
+        result = measure(options, tapes, Path(folder) / "result.json")
+    slug = machine_slug(result["machine"])
+    name = f"-{options.name}" if options.name else ""
+    file = RESULTS / f"control-{options.what}-{options.model.name}{name}-{slug}.json"
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(file)
+    print(table(result))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", type=absolute, default=BUNDLED)
+    parser.add_argument("--exits", default="2,3,4,6")
+    parser.add_argument("--num-threads", type=int, default=0)
+    parser.add_argument("--name", default="", help="a word for the name of the result")
+    kinds = parser.add_subparsers(dest="what", required=True)
+    replayed = kinds.add_parser("replay", help="policies over recorded texts, in virtual time")
+    add_texts(replayed, max_new_tokens=512)
+    replayed.add_argument("--temperature", type=float, default=0.0)
+    replayed.add_argument("--seed", type=int, default=0)
+    replayed.add_argument("--policies", help="contenders by comma; default: all")
+    replayed.add_argument("--session-len", type=int, default=900)
+    replayed.add_argument("--costs", type=absolute, help="an earlier result; default: measured")
+    replayed.add_argument("--hand-over-ms", type=float, default=0.0)
+    replayed.add_argument("--overhead-ms", type=float, default=0.0)
+    replayed.add_argument("--plot", type=absolute, help="a PNG")
+    served = kinds.add_parser("live", help="policies and static settings on a real stack")
+    add_texts(served, max_new_tokens=128)
+    served.add_argument("--draft-lens", default="1,2,3,4,6,8")
+    served.add_argument("--policies", default="goodput")
+    served.add_argument("--repeats", type=int, default=5)
+    served.add_argument("--warm-up-tokens", type=int, default=2000)
+    served.add_argument("--costs", type=absolute, help="a result of replay, to compare speeds with")
+    return parser.parse_args(arguments)
+
+
+def add_texts(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
+    """Add what says which texts."""
+    parser.add_argument("--prompts", type=absolute, nargs="+", default=[])
+    parser.add_argument("--limit", type=int, default=0, help="prompts of each file; 0: all")
+    parser.add_argument("--max-new-tokens", type=int, default=max_new_tokens)
+    parser.add_argument("--tapes", type=absolute, help="recorded texts; default: made now")
+
+
+def texts(options: argparse.Namespace) -> list[object]:
+    """Return the options that name model and texts."""
+    files = [word for file in options.prompts for word in ("--prompts", file)]
+    how = ("--limit", options.limit, "--max-new-tokens", options.max_new_tokens)
+    return ["--model", options.model, "--num-threads", options.num_threads, *files, *how]
+
+
+def record(options: argparse.Namespace, folder: Path) -> Path:
+    """Record every exit along every text; return where."""
+    sampling: tuple[object, ...] = ()
+    if options.what == "replay":
+        sampling = ("--temperature", options.temperature, "--seed", options.seed)
+    shortstack("bench", "record-tapes", *texts(options), *sampling, "--out", folder)
+    return folder
+
+
+def replay(options: argparse.Namespace, tapes: Path, out: Path) -> Result:
+    """Replay all contenders; return the JSON."""
+    words: list[object] = ["--tapes", tapes, "--model", options.model, "--exits", options.exits]
+    words += ["--num-threads", options.num_threads, "--session-len", options.session_len]
+    words += ["--hand-over-ms", options.hand_over_ms, "--overhead-ms", options.overhead_ms]
+    for name in ("policies", "costs", "plot"):
+        if value := getattr(options, name):
+            words += [f"--{name}", value]
+    shortstack("bench", "policies", *words, "--out", out)
+    return read(out)
+
+
+def live(options: argparse.Namespace, tapes: Path, out: Path) -> Result:
+    """Measure policies and static settings on a stack; return the JSON."""
+    words: list[object] = [*texts(options), "--exits", options.exits, "--tapes", tapes]
+    words += ["--draft-lens", options.draft_lens, "--policies", options.policies]
+    words += ["--repeats", options.repeats, "--warm-up-tokens", options.warm_up_tokens]
+    if options.costs:
+        words += ["--costs", options.costs]
+    shortstack("bench", "policies-live", *words, "--out", out)
+    return read(out)
+
+
+def read(file: Path) -> Result:
+    """Read a command's JSON."""
+    result: Result = json.loads(file.read_text(encoding="utf-8"))
+    return result
+
+
+def replay_table(result: Result) -> str:
+    """Return shares of the best static setting in hindsight: a row per contender."""
+    workloads = {**result["stationary"], "all": result["in_turn"], "shift": result["shift"]}
+    workloads = {name: each for name, each in workloads.items() if each}
+    names = dict.fromkeys(name for each in workloads.values() for name in each["contenders"])
+    rows = [
+        [name, *(share(each["contenders"].get(name)) for each in workloads.values())]
+        for name in names
+    ]
+    return markdown(["speed / O2", *workloads], rows)
+
+
+def share(figures: Result | None) -> str:
+    """Return a contender's share of O2, where it took part."""
+    return cell(figures["share_of_o2"] if figures else None)
+
+
+def live_table(result: Result) -> str:
+    """Return a row per kind of text."""
+    policies = list(result["kinds"][0]["over_best"])
+    columns = ["", "plain tok/s", "best static", "tok/s"]
+    columns += [word for name in policies for word in (f"{name} tok/s", f"{name} / best static")]
+    rows = []
+    for kind in result["kinds"]:
+        best = kind["best_static"]
+        row = [kind["kind"], cell(kind["tok_s"]["plain"]), best, cell(kind["tok_s"][best])]
+        for name in policies:
+            row += [cell(kind["tok_s"][name]), cell(kind["over_best"][name])]
+        rows.append(row)
+    return markdown(columns, rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,135 @@
+"""`shortstack bench policies-live`: a policy against every static setting, on a real stack.
+
+    shortstack bench policies-live --prompts FILE --exits 3,4 --draft-lens 2,4,8 --out live.json
+
+Recorded texts of the same prompts and limits (--tapes) are compared count by count with what the
+stack did; times of steps (--costs) tell what its processes and messages take.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from shared.control.replay.yardsticks import static_arms
+from shared.speculation.tape import Tape
+from shared.telemetry.machine import describe_machine
+from shortstack import options
+from shortstack.bench.arguments import parse_numbers, publish
+from shortstack.bench.control.contenders import GOODPUT_NAME
+from shortstack.bench.control.costs_file import read_times
+from shortstack.bench.control.live import LivePlan, LiveRun, run_live
+from shortstack.bench.control.live_figures import (
+    Fit,
+    check_arms,
+    fit_processes,
+    kinds_found,
+    num_mismatches,
+)
+from shortstack.bench.control.live_report import LiveReport
+from shortstack.bench.control.options import DEFAULT_EXITS, default_prompts
+from shortstack.bench.prompts import read_bench_prompts
+from shortstack.checkpoint import require_model_dir
+from shortstack.exits.options import require_writable
+from shortstack.exits.prompts import lazy_encode
+from shortstack.progress import StartProgress
+from shortstack.running import run_command
+
+if TYPE_CHECKING:
+    from shared.control.replay.step_times import StepTimes
+
+
+def command(
+    model: options.Model = None,
+    prompts: Annotated[
+        list[Path] | None, typer.Option(help="JSON lines: id, kind, prompt; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Prompts of each file; 0: all.")] = 0,
+    exits: Annotated[str, typer.Option(help="Exits of static settings, by comma.")] = DEFAULT_EXITS,
+    draft_lens: Annotated[str, typer.Option(help="Their draft lengths, by comma.")] = "1,2,3,4,6,8",
+    policies: Annotated[str, typer.Option(help="Policies, by comma.")] = GOODPUT_NAME,
+    max_new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of each text.")] = 128,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of everybody.")] = 3,
+    warm_up_tokens: Annotated[
+        int, typer.Option(min=0, help="Tokens that each policy decodes before anything counts.")
+    ] = 2000,
+    tapes: Annotated[
+        Path | None, typer.Option(help="Recorded texts of these prompts, to compare counts.")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option(help="JSON of times, or a result of policies.")
+    ] = None,
+    num_threads: options.NumThreads = None,
+    out: Annotated[Path | None, typer.Option(help="Write everything into this JSON.")] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare policies with static settings on a real stack."""
+    model_dir = require_model_dir(model)
+    if out is not None:
+        require_writable("--out", out)
+    wanted = parse_numbers("--exits", exits, int)
+    lengths = parse_numbers("--draft-lens", draft_lens, int)
+    plan = LivePlan(
+        model_dir=model_dir,
+        prompts=read_bench_prompts(prompts or default_prompts(), lazy_encode(model_dir), limit),
+        arms=static_arms(wanted, lengths)[1:],
+        policies=[part.strip() for part in policies.split(",") if part.strip()],
+        max_new_tokens=max_new_tokens,
+        repeats=repeats,
+        num_warm_up_tokens=warm_up_tokens,
+        num_threads=num_threads,
+    )
+    times = read_times(costs) if costs is not None else None
+    held = _tapes(tapes, max_new_tokens)
+    machine = describe_machine()
+    with StartProgress(Console(stderr=True, markup=False, highlight=False)) as progress:
+        on_turn = progress.add_bar("decoding", plan.num_turns)
+        run = run_command(run_live(plan, on_turn, progress.observe))
+    contenders = plan.contenders()
+    fit, fitted = _fit(run, plan, times)
+    report = LiveReport(
+        machine=machine,
+        model=model_dir.name,
+        num_prompts=len(plan.prompts),
+        max_new_tokens=max_new_tokens,
+        repeats=repeats,
+        warm_up_tokens=run.warm_up_tokens,
+        kinds=kinds_found(run.samples, contenders),
+        checks=check_arms(run.samples, contenders, fitted, held),
+        fit=fit,
+        num_texts=sum(map(len, run.samples.values())),
+        num_mismatches=num_mismatches(run.samples),
+    )
+    if not as_json:
+        console = Console(markup=False, highlight=False)
+        for line in report.lines():
+            console.print(line, soft_wrap=True)
+    publish(report.to_json(), as_json, out)
+
+
+def _tapes(folder: Path | None, max_new_tokens: int) -> dict[str, Tape]:
+    """Return greedy recorded texts by prompt id that had the same limit; none without a folder."""
+    if folder is None:
+        return {}
+    from shortstack.bench.control.tape_file import read_recordings
+
+    return {
+        each.header.prompt_id: each.text.tape
+        for each in read_recordings(folder)
+        if each.text.tape.num_tokens + 1 + each.text.tape.num_unused == max_new_tokens
+        and not each.header.sampling["temperature"]
+    }
+
+
+def _fit(
+    run: LiveRun, plan: LivePlan, times: "StepTimes | None"
+) -> "tuple[Fit | None, StepTimes | None]":
+    """Return what processes and messages take, and the times with it."""
+    if times is None:
+        return None, None
+    bare = replace(times, hand_over_ns=0.0, overhead_ns=0.0)
+    fit = fit_processes(run.samples, plan.contenders(), bare)
+    fitted = replace(bare, hand_over_ns=fit.hand_over_ns, overhead_ns=fit.overhead_ns)
+    return fit, fitted

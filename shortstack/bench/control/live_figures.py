@@ -1,0 +1,207 @@
+"""What a live comparison adds up to. Pure.
+
+Per prompt and contender the median over repeats counts; speeds of a kind are its tokens over the
+sum of these times, first message to last. The best static setting is chosen by the same samples
+that it is judged by, which flatters it by what luck gave the luckiest of many.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from shared.control.replay.step_times import StepTimes
+from shared.speculation.tape import Tape, replay
+from shared.speculation.vocabulary import Decision, SpeculationSummary
+from shortstack.bench.control.plays import SLOWER
+from shortstack.bench.samples import Sample, kinds_of, total_speculation
+
+PLAIN_NAME = "plain"
+ALL_KINDS = "all"
+NS_PER_S = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class LiveContender:
+    """A name, and the static setting that it stands for, if it is one."""
+
+    name: str
+    arm: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKind:
+    """One kind of text. over_best: by contender that is no static setting.
+
+    slower_than_plain: by contender, the share of prompts slower than plain decoding by > 2 %.
+    """
+
+    kind: str
+    tok_s: Mapping[str, float]
+    best_static: str
+    over_best: Mapping[str, float]
+    slower_than_plain: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCheck:
+    """A static setting live and replayed. ns: of a round in the mean; counts: prompts compared.
+
+    predicted_ns: by measured costs, hand-over and overhead fitted to all settings; None without.
+    """
+
+    name: str
+    live_ns: float
+    predicted_ns: float | None
+    num_compared: int
+    num_differing: int
+
+
+Samples = Mapping[str, Sequence[Sample]]
+
+
+def kinds_found(samples: Samples, contenders: Sequence[LiveContender]) -> list[LiveKind]:
+    """Return every kind of text, and all together."""
+    kinds = kinds_of(samples[PLAIN_NAME])
+    names = [*kinds, ALL_KINDS] if len(kinds) > 1 else kinds
+    return [_kind(name, kinds, samples, contenders) for name in names]
+
+
+def _kind(
+    name: str, kinds: Sequence[str], samples: Samples, contenders: Sequence[LiveContender]
+) -> LiveKind:
+    wanted = set(kinds) if name == ALL_KINDS and name not in kinds else {name}
+    times = {
+        each.name: _median_ns([s for s in samples[each.name] if s.kind in wanted])
+        for each in contenders
+    }
+    num_tokens = {
+        s.prompt_id: len(s.token_ids) - s.first_len for s in samples[PLAIN_NAME] if s.kind in wanted
+    }
+    # A text that came with the first message has no time to compare.
+    prompts = [p for p in num_tokens if all(own.get(p) for own in times.values())]
+    speeds = {
+        contender: sum(num_tokens[p] for p in prompts) * NS_PER_S / sum(own[p] for p in prompts)
+        for contender, own in times.items()
+        if prompts
+    }
+    static = [each.name for each in contenders if each.arm is not None and each.name in speeds]
+    best = max(static, key=lambda contender: speeds[contender]) if static else ""
+    return LiveKind(
+        name,
+        speeds,
+        best,
+        {
+            each.name: speeds[each.name] / speeds[best]
+            for each in contenders
+            if each.arm is None and best
+        },
+        {
+            contender: sum(times[PLAIN_NAME][p] / own[p] < SLOWER for p in prompts) / len(prompts)
+            for contender, own in times.items()
+            if prompts
+        },
+    )
+
+
+def _median_ns(samples: Sequence[Sample]) -> dict[str, float]:
+    """Return the decode time of every prompt; those without one are left out."""
+    by_prompt: dict[str, list[int]] = {}
+    for sample in samples:
+        if sample.decode_tok_s is not None:
+            by_prompt.setdefault(sample.prompt_id, []).append(sample.decode_ns)
+    return {prompt_id: median(values) for prompt_id, values in by_prompt.items()}
+
+
+def num_mismatches(samples: Samples) -> int:
+    """Return how many texts differ from plain decoding's first."""
+    reference = {s.prompt_id: s.token_ids for s in reversed(samples[PLAIN_NAME])}
+    return sum(s.token_ids != reference[s.prompt_id] for own in samples.values() for s in own)
+
+
+def rounds_of(samples: Sequence[Sample]) -> SpeculationSummary:
+    """Return the rounds behind the first message; a session counts its prefill as a plain one."""
+    did = total_speculation(samples)
+    return replace(did, num_plain_rounds=did.num_plain_rounds - len(samples))
+
+
+def live_round_ns(samples: Sequence[Sample]) -> float:
+    """Return the time of a round in the mean, plain ones included; 0 without any."""
+    did = rounds_of(samples)
+    num_rounds = did.num_drafts + did.num_plain_rounds
+    return sum(sample.decode_ns for sample in samples) / num_rounds if num_rounds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What steps take between processes beyond what they take in one, in ns."""
+
+    overhead_ns: float
+    hand_over_ns: float
+
+
+def fit_processes(samples: Samples, arms: Sequence[LiveContender], times: StepTimes) -> Fit:
+    """Fit overhead to plain decoding, and the hand-over to the middle of all drafting settings."""
+    overhead_ns = live_round_ns(samples[PLAIN_NAME]) - times.pass_ns({0: 1}, 1)
+    gaps = [
+        live_round_ns(samples[each.name]) - _mean_round_ns(samples[each.name], each.arm, times)
+        for each in arms
+        if each.arm is not None and not each.arm.is_off
+    ]
+    return Fit(max(0.0, overhead_ns), max(0.0, median(gaps) - overhead_ns) if gaps else 0.0)
+
+
+def _mean_round_ns(samples: Sequence[Sample], arm: Decision, times: StepTimes) -> float:
+    """Return what the rounds of a setting take in one process, plain and shorter ones included.
+
+    Drafts that the end of a text cut short count as the mean draft.
+    """
+    did = rounds_of(samples)
+    num_rounds = did.num_drafts + did.num_plain_rounds
+    if not num_rounds:
+        return 0.0
+    drafted_ns = 0.0
+    if did.num_drafts:
+        mean_len = did.num_draft_tokens / did.num_drafts
+        low, share = int(mean_len), mean_len % 1.0
+        drafted_ns = (1 - share) * times.round_ns(arm.exit_layer, max(1, low))
+        drafted_ns += share * times.round_ns(arm.exit_layer, low + 1)
+    plain_ns = times.round_ns(0, 0)
+    return (did.num_drafts * drafted_ns + did.num_plain_rounds * plain_ns) / num_rounds
+
+
+def check_arms(
+    samples: Samples,
+    arms: Sequence[LiveContender],
+    times: StepTimes | None,
+    tapes: Mapping[str, Tape],
+) -> list[ArmCheck]:
+    """Compare every drafting setting with its replay.
+
+    Args:
+        samples: by contender.
+        arms: contenders; those without a static setting are passed over.
+        times: with hand-over and overhead; None: speeds are not compared.
+        tapes: by prompt id, of the same prompts and limits; counts of others are not compared.
+    """
+    checks = []
+    for each in arms:
+        if each.arm is None or each.arm.is_off:
+            continue
+        own, arm = samples[each.name], each.arm
+        held = [s for s in own if s.prompt_id in tapes and arm.exit_layer in _exits(tapes, s)]
+        predicted_ns = _mean_round_ns(own, arm, times) if times is not None else None
+        num_differing = sum(_differs(s, tapes[s.prompt_id], arm) for s in held)
+        checks.append(
+            ArmCheck(each.name, live_round_ns(own), predicted_ns, len(held), num_differing)
+        )
+    return checks
+
+
+def _exits(tapes: Mapping[str, Tape], sample: Sample) -> set[int]:
+    return set(tapes[sample.prompt_id].tracks)
+
+
+def _differs(sample: Sample, tape: Tape, arm: Decision) -> bool:
+    """Whether a session drafted or kept otherwise than its replay, by its counts of rounds."""
+    replayed = replay(tape, arm.exit_layer, arm.max_draft_len, arm.stop_threshold).summary
+    return rounds_of([sample]) != replayed

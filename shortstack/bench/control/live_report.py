@@ -1,0 +1,71 @@
+"""A live comparison as one value: its JSON and its lines. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from shared.telemetry.machine import Machine
+from shortstack.bench.control.live_figures import ArmCheck, Fit, LiveKind
+from shortstack.bench.report import rounded_values
+
+NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True)
+class LiveReport:
+    """Everything. fit: None where no costs were given."""
+
+    machine: Machine
+    model: str
+    num_prompts: int
+    max_new_tokens: int
+    repeats: int
+    warm_up_tokens: Mapping[str, int]
+    kinds: Sequence[LiveKind]
+    checks: Sequence[ArmCheck]
+    fit: Fit | None
+    num_texts: int
+    num_mismatches: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything that is published, rounded."""
+        values: dict[str, Any] = rounded_values(asdict(self))
+        return values
+
+    def lines(self) -> Iterator[str]:
+        """Say it."""
+        for each in self.kinds:
+            best = each.best_static
+            yield (
+                f"{each.kind}: plain {each.tok_s['plain']:.1f} tok/s, best static {best}"
+                f" {each.tok_s[best]:.1f}"
+            )
+            for name, ratio in each.over_best.items():
+                slower = each.slower_than_plain[name]
+                yield (
+                    f"    {name} {each.tok_s[name]:.1f} tok/s, {ratio:.3f} x best static;"
+                    f" slower than plain by > 2 % on {slower:.0%} of the prompts"
+                )
+        yield f"{self.num_mismatches} of {self.num_texts} texts differ from plain decoding's"
+        if self.fit is not None:
+            yield (
+                f"between processes: overhead {self.fit.overhead_ns / NS_PER_MS:.2f} ms a step,"
+                f" hand-over {self.fit.hand_over_ns / NS_PER_MS:.2f} ms a draft phase"
+            )
+        for check in self.checks:
+            yield from self._check_lines(check)
+        warmed = ", ".join(f"{name} {num}" for name, num in self.warm_up_tokens.items())
+        yield f"tokens decoded to warm up, before anything counted: {warmed or 'none'}"
+        yield (
+            f"{self.model}; {self.machine.cpu_model}, {self.machine.num_cores} cores, load"
+            f" {self.machine.load_average:.1f} at start"
+        )
+
+    def _check_lines(self, check: ArmCheck) -> Iterator[str]:
+        words = []
+        if check.predicted_ns:
+            words.append(f"round live / replayed {check.live_ns / check.predicted_ns:.3f}")
+        if check.num_compared:
+            words.append(f"counts differ in {check.num_differing} of {check.num_compared} texts")
+        if words:
+            yield f"    {check.name}: {', '.join(words)}"

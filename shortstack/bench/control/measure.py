@@ -1,0 +1,162 @@
+"""What steps take on this machine, in this process: the truth of a replay. Imported late: torch.
+
+Medians of interleaved runs at one context length, never derived from layer counts, then moved onto
+lines over the layers as `shared.speculation.cost_fit` does. Between processes a step takes more;
+that is measured on a real stack and given as hand-over and overhead.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from functools import partial
+from statistics import median
+
+import torch
+
+from shared.control.replay.step_times import StepTimes
+from shared.ids import TokenId
+from shared.model.kv_pool import KVPool
+from shared.model.layer_stack import LayerStack, Progress, no_progress
+from shared.model.page_table import PageTable, num_pages_for
+from shared.model.plain import PAGE_SIZE, pool_layout
+from shared.model.rows import RowBatch, SessionRows, pack_rows
+from shared.model.sampling import RowChoice, choose
+from shared.model.segment import LocalSegment
+from shared.speculation.cost_fit import MIN_EXITS, fit_line
+from shared.speculation.vocabulary import Extent, SamplingParams
+
+NUM_SESSIONS = (1, 2, 4, 8, 16)
+NUM_ROWS = (1, 2, 3, 4, 5, 7, 9, 12, 16, 18, 24, 32, 48, 64, 96, 144)
+HEAD_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+NUM_WARM_UPS = 2
+CONTEXT_LEN = 192
+GREEDY = SamplingParams()
+
+
+class _Parts:
+    """Runs parts of steps on made-up rows behind one context length."""
+
+    def __init__(self, stack: LayerStack, num_sessions: int, max_rows: int) -> None:
+        self._stack = stack
+        self._context_len = min(CONTEXT_LEN, stack.config.max_context_len - max_rows)
+        num_pages = num_pages_for(self._context_len + max_rows, PAGE_SIZE)
+        layout = pool_layout(stack, num_sessions * num_pages * PAGE_SIZE, PAGE_SIZE)
+        self._pool = KVPool(LocalSegment(layout.size_bytes, stack.device), layout)
+        for kv_2GSH in self._pool.layers:
+            kv_2GSH.normal_()
+        self._tables = [
+            PageTable([Extent(index * num_pages, num_pages)], PAGE_SIZE)
+            for index in range(num_sessions)
+        ]
+
+    def layers(self, end: int, num_sessions: int, *, with_head: bool) -> None:
+        """Run layers [0, end) on a row of each session, then the head that drafts."""
+        rows = self._pack(num_sessions, 1)
+        stack = self._stack
+        x_RD = stack.run(stack.embed(rows), 0, end, rows, self._pool.layers)
+        if with_head:
+            x_RD = stack.adapt(x_RD, [end] * num_sessions)
+            self._choose(stack.draft_head(x_RD), stack.draft_subset is not None)
+
+    def verify(self, start: int, num_sessions: int, rows_each: int) -> None:
+        """Run layers [start, L), head and choice."""
+        rows = self._pack(num_sessions, rows_each)
+        stack = self._stack
+        x_RD = stack.run(stack.embed(rows), start, stack.num_loaded, rows, self._pool.layers)
+        self._choose(stack.head(x_RD), is_subset=False)
+
+    def head(self, num_rows: int) -> None:
+        """Run norm, head and choice alone."""
+        config = self._stack.config
+        x_RD = torch.ones(num_rows, config.hidden_size, dtype=config.dtype)
+        self._choose(self._stack.head(x_RD), is_subset=False)
+
+    def _choose(self, logits_RV: torch.Tensor, is_subset: bool) -> None:
+        rows = [RowChoice(GREEDY, self._context_len + index) for index in range(logits_RV.shape[0])]
+        subset = self._stack.draft_subset if is_subset else None
+        choose(logits_RV, rows, subset=subset, with_confidences=True)
+
+    def _pack(self, num_sessions: int, rows_each: int) -> RowBatch:
+        ids = [TokenId(index % self._stack.config.vocab_size) for index in range(rows_each)]
+        sessions = [
+            SessionRows(table, list(ids), self._context_len)
+            for table in self._tables[:num_sessions]
+        ]
+        return pack_rows(sessions, self._stack.rope_table_P1C)
+
+
+def measure_step_times(
+    stack: LayerStack,
+    exits: Sequence[int],
+    num_runs: int = 9,
+    progress: Progress = no_progress,
+) -> StepTimes:
+    """Measure; the stack must be loaded to its last layer, with both heads.
+
+    Returns:
+        Times in ns, without hand-over and overhead.
+    """
+    last = stack.config.num_layers
+    most = max(NUM_SESSIONS)
+    # A short context leaves room for fewer rows of one session.
+    all_rows = [n for n in NUM_ROWS if n <= max(most, stack.config.max_context_len // 2)]
+    parts = _Parts(stack, most, max(all_rows))
+    jobs: dict[Hashable, Callable[[], None]] = {}
+    for exit_layer in exits:
+        for b in NUM_SESSIONS:
+            jobs["draft", exit_layer, b] = partial(parts.layers, exit_layer, b, with_head=True)
+            jobs["closing", exit_layer, b] = partial(parts.layers, exit_layer, b, with_head=False)
+    for entry in (0, *exits):
+        for num_rows in all_rows:
+            jobs["verify", entry, num_rows] = partial(parts.verify, entry, 1, num_rows)
+    jobs["apart"] = partial(parts.verify, 0, most, 1)
+    for num_rows in HEAD_ROWS:
+        jobs["head", num_rows] = partial(parts.head, num_rows)
+    with torch.inference_mode():
+        ns = _time_interleaved(jobs, num_runs, progress)
+    apart_ns = (ns["apart"] - ns["verify", 0, most]) / ((most - 1) * last)
+    return smooth(
+        StepTimes(
+            num_layers=last,
+            draft_ns={(e, b): ns["draft", e, b] for e in exits for b in NUM_SESSIONS},
+            closing_ns={(e, b): ns["closing", e, b] for e in exits for b in NUM_SESSIONS},
+            verify_ns={(e, n): ns["verify", e, n] for e in (0, *exits) for n in all_rows},
+            head_ns={n: ns["head", n] for n in HEAD_ROWS},
+            session_layer_ns=max(0.0, apart_ns),
+        )
+    )
+
+
+def _time_interleaved(
+    jobs: dict[Hashable, Callable[[], None]], num_runs: int, progress: Progress
+) -> dict[Hashable, float]:
+    samples: dict[Hashable, list[int]] = {name: [] for name in jobs}
+    for run_index in range(NUM_WARM_UPS + num_runs):
+        for name, job in jobs.items():
+            started_ns = time.perf_counter_ns()
+            job()
+            if run_index >= NUM_WARM_UPS:
+                samples[name].append(time.perf_counter_ns() - started_ns)
+        progress("measuring", run_index + 1, NUM_WARM_UPS + num_runs)
+    return {name: float(median(values)) for name, values in samples.items()}
+
+
+def smooth(times: StepTimes) -> StepTimes:
+    """Move times onto lines over the layers, which are all alike, and make none fall with rows."""
+    exits = times.exits
+    if len(exits) < MIN_EXITS:
+        return times
+    closing, drafting, verify = {}, {}, {}
+    for b in sorted({b for _, b in times.closing_ns}):
+        line = fit_line([(e, times.closing_ns[e, b]) for e in exits])
+        head_ns = median(times.draft_ns[e, b] - times.closing_ns[e, b] for e in exits)
+        for e in exits:
+            closing[e, b] = line.at(e)
+            drafting[e, b] = line.at(e) + max(0.0, head_ns)
+    entries = sorted({e for e, _ in times.verify_ns})
+    before = dict.fromkeys(entries, 0.0)
+    for n in sorted({n for _, n in times.verify_ns}):
+        line = fit_line([(e, times.verify_ns[e, n]) for e in entries])
+        for e in entries:
+            verify[e, n] = before[e] = max(before[e], line.at(e))
+    return replace(times, closing_ns=closing, draft_ns=drafting, verify_ns=verify)
