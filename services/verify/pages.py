@@ -39,7 +39,7 @@ def fit_to_pages(
         if session.table is not None and session.table.num_positions >= session.committed_len
     ]
     prefills = [each for each in plan.prefills if each.session.table is not None]
-    return Plan(tuple(decoding), tuple(prefills))
+    return replace(plan, decoding=tuple(decoding), prefills=tuple(prefills))
 
 
 def pool_state(memory: SessionMemory) -> dict[str, int]:

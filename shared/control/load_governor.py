@@ -34,7 +34,11 @@ from shared.speculation.vocabulary import LAYERSKIP, OFF, Decision
 log = logging.getLogger(__name__)
 
 # Steps between looks at the plan: so many, and half as many as there are sessions.
-REPLAN_STEPS = 8
+REPLAN_STEPS = 4
+# While so few sessions are so young, the plan is looked at so often.
+MAX_LONELY = 2
+NUM_YOUNG_POSITIONS = 48
+YOUNG_REPLAN_STEPS = 2
 OVERHEAD_RATE = 0.05
 # More than this share of a step is not believed to be overhead of its own.
 MAX_OVERHEAD_SHARE = 0.2
@@ -215,7 +219,7 @@ class LoadGovernor:
         """Return the plan in force for these sessions, after another look if it is time for one."""
         keys = [load.key for load in loads]
         view = self._view
-        num_steps = REPLAN_STEPS + len(loads) // 2
+        num_steps = self._num_steps_between(loads)
         is_due = self._step_index >= self._planned_step + num_steps
         if view is not None and keys == self._planned_keys and not is_due:
             return view
@@ -237,6 +241,7 @@ class LoadGovernor:
             planner.rate(self._held_lens(loads, planner)),
             best,
             plain,
+            max([plain, *chain(*found.values())], key=lambda plan: plan.expected_per_ns),
             num_tried=self._num_tried.get(level_of(len(loads)), 0),
             is_fresh=is_fresh,
         )
@@ -244,6 +249,13 @@ class LoadGovernor:
             self._draft_lens[load.key] = draft_len
         self._view = PlanView(plan, plain, found.get(plan.exit_layer, []))
         return self._view
+
+    def _num_steps_between(self, loads: Sequence[SessionLoad]) -> int:
+        """Return the steps between two looks; fewer while a lonely session is hardly known."""
+        evidence = self.evidence(loads[0].key) if len(loads) <= MAX_LONELY else None
+        if evidence is not None and evidence.num_positions < NUM_YOUNG_POSITIONS:
+            return YOUNG_REPLAN_STEPS
+        return REPLAN_STEPS + len(loads) // 2
 
     def _looked_at(
         self, exits: Sequence[int], current_exit: int, *, is_fresh: bool

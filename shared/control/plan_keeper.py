@@ -39,6 +39,7 @@ class PlanKeeper:
         current: StepPlan,
         best: StepPlan,
         plain: StepPlan,
+        first: StepPlan | None = None,
         *,
         num_tried: int,
         is_fresh: bool,
@@ -49,6 +50,8 @@ class PlanKeeper:
             current: the one in force, for the sessions of now.
             best: the best of all; may be plain.
             plain: without drafts.
+            first: of most tokens expected, in force where there is nothing to hold on to; None:
+                the best.
             num_tried: steps with drafts that there were with about so many sessions.
             is_fresh: whether all sessions are new, so that there is nothing to hold on to.
         """
@@ -59,8 +62,9 @@ class PlanKeeper:
         doubt = MAX_DOUBT / (1.0 + num_tried / 2.0)
         is_on = current.lens != plain.lens
         if is_fresh:
-            is_better = best.tokens_per_ns > (1.0 + doubt) * plain.tokens_per_ns
-            chosen = best if is_better else plain
+            first = first or best
+            is_better = first.expected_per_ns > (1.0 + doubt) * plain.expected_per_ns
+            chosen = first if is_better else plain
         elif is_on and plain.expected_per_ns > current.expected_per_ns:
             chosen = self._leave(best, plain)
         else:

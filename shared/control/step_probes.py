@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from shared.control.step_plan import StepPlan
 
-PROBE_LOSS = 0.003
+PROBE_LOSS = 0.002
 MIN_STEPS = 8
 MAX_STEPS = 1024
 # Steps of a process before plans are probed: the first one is to be known before.

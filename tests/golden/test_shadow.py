@@ -6,10 +6,12 @@ that exit is accepted at that position, greedy and with a seed alike.
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from services.verify.session import Session, SessionRequest
+from shared.control.policies.registry import GOODPUT
 from shared.model.config import ModelConfig
 from shared.model.exit_reader import ExitReader
 from shared.model.layer_stack import LayerStack
@@ -42,6 +44,7 @@ EXITS = tuple(range(1, NUM_LAYERS))
 MAX_DRAFT_LEN = 7
 NUM_NEW = 34
 OPTIONS = HarnessOptions()
+SHEDDING = HarnessOptions(sheds=True)
 SEEDED = SamplingParams(0.8, seed=5, repetition_penalty=1.2)
 SAMPLINGS = {"greedy": GREEDY, "seeded": SEEDED}
 # Half of the ids, and maps that bend two of the three exits a little.
@@ -140,8 +143,9 @@ def test_full_shadow_changes_no_text_and_leaves_no_position_out(
 ) -> None:
     prompts = [make_prompt(index, 5 + 4 * index) for index in range(3)]
     rounds = RandomRounds(len(kind), watches_all=True)
+    stack = sides.stack(kind, "raw")
     found = run_randomly(
-        sides.stack(kind, "raw"),
+        stack,
         drafter_of(sides, kind, "raw", is_split),
         prompts,
         SAMPLINGS[mode],
@@ -155,6 +159,8 @@ def test_full_shadow_changes_no_text_and_leaves_no_position_out(
         ties.compare(recorded.token_ids, plain.token_ids, plain.gaps, f"{kind}, {mode}")
         assert recorded.reason == plain.finish_reason
         assert_complete(recorded)
+        text = [*prompt, *recorded.token_ids]
+        compare(evidence_of(recorded), read_truth(stack, text, len(prompt), SAMPLINGS[mode]))
 
 
 @pytest.mark.parametrize("mode", SAMPLINGS)
@@ -341,3 +347,27 @@ def test_shadow_costs_head_rows_and_no_layer(sides: DraftSides) -> None:
     watched = [now - then for now, then in zip(work[1], work[0], strict=True)]
     # Exit 1 by the draft worker; exit 3, and 2 behind the closing row, by the verify worker.
     assert watched == [0, rows + len(drafted) + 3 * num_plain, 0, rows]
+
+
+@pytest.mark.parametrize("mode", SAMPLINGS)
+@CELLS
+def test_the_governor_sees_to_it_that_every_exit_of_a_young_session_is_read(
+    mode: str, is_split: bool, shelf: ModelShelf, sides: DraftSides, ties: TieCount
+) -> None:
+    prompt = make_prompt(3, 9)
+    stack = sides.stack("llama", "raw")
+    request = make_request(
+        prompt,
+        NUM_NEW,
+        sampling=SAMPLINGS[mode],
+        wished=Decision(LAYERSKIP, 2, MAX_DRAFT_LEN, reason="policy"),
+    )
+    request = replace(request, policy=GOODPUT, exits=EXITS)
+    cell = EngineHarness(stack, drafter_of(sides, "llama", "raw", is_split), SHEDDING)
+    with cell:
+        [recorded] = cell.run(request)
+    plain = shelf.plain("llama", prompt, NUM_NEW, SAMPLINGS[mode], [])
+    ties.compare(recorded.token_ids, plain.token_ids, plain.gaps, mode)
+    # The prefill's token is no round's; the first burst lasts at least 16 positions.
+    first = list(evidence_of(recorded).values())[1:17]
+    assert [tuple(sorted(reads)) for reads in first] == [EXITS] * 16
