@@ -47,6 +47,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--draft-len", type=int, default=4)
     parser.add_argument("--concurrency", default="1,2,4,8,16,32")
     parser.add_argument("--rates", default="")
+    parser.add_argument("--modes", help="default: auto, off and the model's best static setting")
     parser.add_argument("--peers", default="hf-continuous,hf")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--duration", help="seconds; default: as each scenario has it")
@@ -117,7 +118,8 @@ def more_words(scenario: str, options: argparse.Namespace) -> list[object]:
     if scenario != "sweep":
         return [*words, "--modes", "auto,off"]
     loads = ("--concurrency", options.concurrency, "--rates", options.rates)
-    return [*words, "--modes", f"auto,off,{static}", *loads, "--peers", options.peers]
+    modes = options.modes or f"auto,off,{static}"
+    return [*words, "--modes", modes, *loads, "--peers", options.peers]
 
 
 def write_result(name: str, result: Result) -> Path:

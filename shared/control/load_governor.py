@@ -44,6 +44,8 @@ OVERHEAD_RATE = 0.05
 MAX_OVERHEAD_SHARE = 0.2
 # A pass is bound by computing where twice the rows take so many times as long.
 COMPUTE_BOUND = 1.5
+# Plain steps behind what a session's rounds are compared with.
+NUM_PLAIN_STEPS = 6
 # Standard errors by which what a place brings is doubted.
 NUM_DOUBTED = 0.5
 
@@ -371,13 +373,16 @@ class LoadGovernor:
         num_sessions = len(outcome.rounds)
         num_tokens = sum(each.num_emitted for each in outcome.rounds)
         num_drafting = sum(each.num_drafted > 0 for each in outcome.rounds)
-        plain_ns = (self.costs.pass_ns({0: num_sessions}) or 0.0) + self._overhead_ns
+        # Unless plain steps were measured, nobody can say that a session is slower than those.
+        plain_ns = 0.0
+        if self.costs.num_measured(num_sessions) >= NUM_PLAIN_STEPS:
+            plain_ns = (self.costs.pass_ns({0: num_sessions}) or 0.0) + self._overhead_ns
         for each in outcome.rounds:
             if each.key in self._guards:
                 self._guards[each.key].note_round(
                     num_drafted=each.num_drafted,
                     num_emitted=each.num_emitted,
-                    round_ns=ns,
+                    round_ns=ns - outcome.read_ns,
                     plain_ns=plain_ns,
                 )
         if num_drafting:

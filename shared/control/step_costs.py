@@ -145,6 +145,10 @@ class StepCosts:
             return None
         return self._pass_pace.factor * self._read(parts)
 
+    def num_measured(self, num_rows: int) -> float:
+        """Return how many measurements stand behind a pass of so many rows from layer 0 on."""
+        return self._pass_curve.num_measured(num_rows) if self._pass_curve.is_known else 0.0
+
     def rows_within(
         self, rows_by_resume_layer: Mapping[int, float], budget_ns: float, most: int
     ) -> int:
