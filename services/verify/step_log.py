@@ -131,7 +131,9 @@ class StepLog:
             is_alarm=is_alarm,
         )
         if self._link is not None:
-            self._link.note_round(session, outcome, self.governor.evidence(outcome.key), end_ns)
+            self._link.note_round(
+                session, outcome, self.governor.sessions.evidence(outcome.key), end_ns
+            )
         if session.policy is not None and outcome.observation is not None:
             session.policy.note(
                 outcome.decision, outcome.num_drafted, outcome.num_accepted, outcome.observation
@@ -141,14 +143,14 @@ class StepLog:
         """Begin with a session whose prompt is done; nothing if it was before."""
         self.sessions.open(session, session.request.policy)
         if session.carried is not None:
-            self.governor.adopt(session.session_id, *session.carried)
+            self.governor.sessions.adopt(session.session_id, *session.carried)
 
     def adopt(self, session: Session, prior: Prior | None, saved: bytes | None) -> None:
         """Take what the store knows of a session; it may come before or after its first round."""
         session.carried = (prior, saved)
         # One that waits for its prompt is told when that is done; one that has ended has no pages.
         if session.is_decoding and session.table is not None:
-            self.governor.adopt(session.session_id, prior, saved)
+            self.governor.sessions.adopt(session.session_id, prior, saved)
 
     def end(self, session: Session, reason: FinishReason) -> None:
         """Forget a session that ended with the step in hand, once that has been noted."""
@@ -162,7 +164,7 @@ class StepLog:
     def _close_ended(self) -> None:
         for session, reason in self._ended:
             if self._link is not None:
-                self._link.end(session, self.governor.evidence(session.session_id))
+                self._link.end(session, self.governor.sessions.evidence(session.session_id))
             self.governor.forget(session.session_id)
             self.sessions.end(session, reason)
         self._ended.clear()

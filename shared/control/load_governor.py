@@ -10,28 +10,23 @@ along each session's text. Pure: no clock, no randomness.
               each of them would have kept there                           evidence
     keep      until another plan is clearly better                         plan_keeper
     probe     now and then, what the plan does not show                    step_probes
-    guard     a session that speculation made slower goes without          session_guard
+    guard     a session that speculation made slower goes without          session_files
     arbiter   measured speed overrules the plan                            arbiter
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from itertools import chain
 
 from shared.control.arbiter import Arbiter, level_of
 from shared.control.evidence.evidence_book import EvidenceBook
-from shared.control.evidence.prior import Prior
-from shared.control.evidence.session_evidence import SessionEvidence
 from shared.control.grants import all_plain, granted, only_one_drafts
 from shared.control.plan_keeper import PlanKeeper
-from shared.control.session_guard import SessionGuard
+from shared.control.session_files import SessionFiles
 from shared.control.step_costs import StepCosts
 from shared.control.step_plan import Outlook, StepPlanner
 from shared.control.step_probes import PlanView, StepProbes
-from shared.control.steps import RoundOutcome, SessionLoad, StepOutcome, draft_shape
-from shared.speculation.vocabulary import LAYERSKIP, OFF, Decision
-
-log = logging.getLogger(__name__)
+from shared.control.steps import SessionLoad, StepOutcome, draft_shape
+from shared.speculation.vocabulary import LAYERSKIP, Decision
 
 # Steps between looks at the plan: so many, and half as many as there are sessions.
 REPLAN_STEPS = 4
@@ -46,8 +41,6 @@ MAX_OVERHEAD_SHARE = 0.2
 COMPUTE_BOUND = 1.5
 # Plain steps behind what a session's rounds are compared with.
 NUM_PLAIN_STEPS = 6
-# Standard errors by which what a place brings is doubted.
-NUM_DOUBTED = 0.5
 
 
 def resumes_at_exit(decision: Decision) -> int:
@@ -73,14 +66,11 @@ class LoadGovernor:
     ) -> None:
         """Take the process's costs, which `note_step` feeds, and where methods verify from."""
         self.costs = costs
-        self.book = book or EvidenceBook(())
-        # Of sessions that are not open yet: what they begin with.
-        self._carried: dict[str, tuple[Prior | None, bytes | None]] = {}
+        self.sessions = SessionFiles(book or EvidenceBook(()))
         self._resume_layer = resume_layer
         self._arbiter = Arbiter()
         self._keeper = PlanKeeper()
         self._probes = StepProbes()
-        self._guards: dict[str, SessionGuard] = {}
         # Steps with drafts by a plan, in force or tried, by level of load.
         self._num_tried: dict[int, int] = {}
         self._overhead_ns = 0.0
@@ -91,8 +81,6 @@ class LoadGovernor:
         self._draft_lens: dict[str, int] = {}
         self._planned_step = -REPLAN_STEPS
         self._num_looks = 0
-        # Sessions all of whose exits are read in this step.
-        self._num_read = 0
         # What this step tries beside the plan.
         self._is_probing = False
         self._is_plain_probe = False
@@ -122,7 +110,7 @@ class LoadGovernor:
         self._step_index += 1
         self._is_probing = self._is_plain_probe = False
         for load in loads:
-            self._open(load)
+            self.sessions.open(load)
         free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
         if not free:
             return [load.wished for load in loads]
@@ -143,63 +131,18 @@ class LoadGovernor:
             trial = self._probes.due_trial(self._step_index, view, num_tried)
             if trial is not None:
                 self._is_probing = True
-                return granted(loads, trial, view.plan, self._blocked(loads))
-        return granted(loads, view.plan, view.plan, self._blocked(loads))
-
-    def _open(self, load: SessionLoad) -> None:
-        """Begin to know a session; nothing if it is known."""
-        if load.key not in self._guards:
-            self._guards[load.key] = SessionGuard()
-            method = LAYERSKIP if load.wished.method == OFF else load.wished.method
-            exits = load.exits or (load.wished.exit_layer,)
-            self.book.open(load.key, load.sampling_class, exits, method=method)
-            self.adopt(load.key, *self._carried.pop(load.key, (None, None)))
-
-    def adopt(self, key: str, prior: Prior | None, saved: bytes | None) -> None:
-        """Let a session begin with belief and an earlier turn's evidence, early or late.
-
-        What was saved by another format counts for nothing.
-        """
-        if key not in self.book:
-            self._carried[key] = (prior, saved)
-            return
-        if prior is None and saved is None:
-            return
-        try:
-            self.book.adopt(key, prior, saved)
-        except ValueError as error:
-            log.warning("evidence of an earlier turn left out", extra={"error": str(error)})
-            self.book.adopt(key, prior)
-
-    def evidence(self, key: str) -> SessionEvidence | None:
-        """Return an open session's evidence."""
-        return self.book.session(key) if key in self.book else None
-
-    def _blocked(self, loads: Sequence[SessionLoad]) -> frozenset[str]:
-        return frozenset(load.key for load in loads if self._guards[load.key].is_off)
+                return granted(loads, trial, view.plan, self.sessions.blocked(loads))
+        return granted(loads, view.plan, view.plan, self.sessions.blocked(loads))
 
     def shadow(
         self, loads: Sequence[SessionLoad], decisions: Sequence[Decision]
     ) -> dict[str, tuple[int, ...]]:
-        """Return by session the exits to be read in the next step as evidence.
+        """Return by session the exits to be read in the next step, see `SessionFiles.shadow`.
 
-        A session that is not in it needs nothing read; one without exits only its own one behind
-        its last draft: where a threshold stops drafts, what follows on a kept one would be missing
-        whenever the exit was sure. Where passes are compute-bound one session at a time is read.
+        Where passes are compute-bound one session at a time is read.
         """
-        found: dict[str, tuple[int, ...]] = {}
-        num_left = 1 if self._is_compute_bound(len(loads)) else len(loads)
-        for load, decision in zip(loads, decisions, strict=True):
-            if load.is_pinned or load.wished.is_off:
-                continue
-            is_due = self.book.wants_shadow(load.key, is_pressed=num_left == 0)
-            if load.wants_shadow or is_due:
-                found[load.key] = load.exits or (load.wished.exit_layer,)
-                num_left = max(0, num_left - 1)
-            elif not decision.is_off and decision.stop_threshold > 0.0:
-                found[load.key] = ()
-        self._num_read = sum(map(bool, found.values()))
-        return found
+        most = 1 if self._is_compute_bound(len(loads)) else len(loads)
+        return self.sessions.shadow(loads, decisions, most)
 
     def _is_compute_bound(self, num_sessions: int) -> bool:
         once, twice = (self.costs.pass_ns({0: n * num_sessions}) for n in (1, 2))
@@ -254,7 +197,7 @@ class LoadGovernor:
 
     def _num_steps_between(self, loads: Sequence[SessionLoad]) -> int:
         """Return the steps between two looks; fewer while a lonely session is hardly known."""
-        evidence = self.evidence(loads[0].key) if len(loads) <= MAX_LONELY else None
+        evidence = self.sessions.evidence(loads[0].key) if len(loads) <= MAX_LONELY else None
         if evidence is not None and evidence.num_positions < NUM_YOUNG_POSITIONS:
             return YOUNG_REPLAN_STEPS
         return REPLAN_STEPS + len(loads) // 2
@@ -270,7 +213,7 @@ class LoadGovernor:
         return [current_exit, others[self._num_looks % len(others)]] if others else exits
 
     def _planner(self, loads: Sequence[SessionLoad], exit_layer: int) -> StepPlanner:
-        outlooks = [self._outlook(load, exit_layer) for load in loads]
+        outlooks = [self.sessions.outlook(load, exit_layer, self._resume_layer) for load in loads]
         return StepPlanner(self.costs, outlooks, self._overhead_ns, exit_layer)
 
     def _held_lens(self, loads: Sequence[SessionLoad], planner: StepPlanner) -> list[int]:
@@ -291,29 +234,6 @@ class LoadGovernor:
             draft_len = sum(worth >= plan.price for worth in outlook.worth[: plan.max_len])
         return min(draft_len, len(outlook.kept))
 
-    def _outlook(self, load: SessionLoad, exit_layer: int) -> Outlook:
-        """Return what a session's draft would bring and take at an exit, up to its wish.
-
-        At its own one where it may not choose, or not that one.
-        """
-        wished = load.wished
-        if wished.is_off or (not load.is_pinned and self._guards[load.key].is_off):
-            return Outlook()
-        if exit_layer not in load.exits:
-            exit_layer = wished.exit_layer
-        num_places = wished.max_draft_len
-        survival = self.book.survival(load.key, exit_layer, num_places)
-        sure = [
-            max(0.0, kept - NUM_DOUBTED * error)
-            for kept, error in zip(survival.kept, survival.errors, strict=True)
-        ]
-        # What is sure must fall with the place, as what is likely does.
-        for index in range(1, len(sure)):
-            sure[index] = min(sure[index], sure[index - 1])
-        resume_layer = self._resume_layer(wished.at_exit(exit_layer))
-        made = (1.0,) * num_places
-        return Outlook(survival.kept, made, exit_layer, resume_layer, load.is_pinned, sure)
-
     # --- learning -------------------------------------------------------------------------------
 
     def note_step(self, outcome: StepOutcome) -> frozenset[str]:
@@ -325,28 +245,18 @@ class LoadGovernor:
         Returns:
             The sessions whose text was found to have changed.
         """
-        alarms = frozenset(each.key for each in outcome.rounds if self._note_evidence(each))
+        off_exit = self._view.plan.exit_layer if self._view is not None else 0
+        alarms = frozenset(
+            each.key for each in outcome.rounds if self.sessions.note(each, off_exit)
+        )
         if outcome.teaches:
-            self._note_shadow(outcome)
+            if outcome.rounds:
+                part_ns = (outcome.draft_ns + outcome.pass_ns) / len(outcome.rounds)
+                self.sessions.note_reads(outcome.read_ns, part_ns)
             self._note_costs(outcome)
             if outcome.rounds and not outcome.num_prefill_rows:
                 self._note_speed(outcome)
         return alarms
-
-    def _note_evidence(self, each: RoundOutcome) -> bool:
-        # Sessions that ended in this step are forgotten already.
-        if each.observation is None or each.key not in self.book:
-            return False
-        # Of a session that is off the exit that would draft.
-        exit_layer = self._view.plan.exit_layer if self._view is not None else 0
-        exit_in_use = each.decision.exit_layer if each.num_drafted else exit_layer or None
-        return self.book.note(each.key, each.observation, exit_in_use)
-
-    def _note_shadow(self, outcome: StepOutcome) -> None:
-        """Tell what reading all exits of one session adds to its part of a step."""
-        if outcome.read_ns and self._num_read and outcome.rounds:
-            part_ns = (outcome.draft_ns + outcome.pass_ns) / len(outcome.rounds)
-            self.book.note_shadow_cost(outcome.read_ns / self._num_read / 1e3, part_ns / 1e3)
 
     def _note_costs(self, outcome: StepOutcome) -> None:
         rows: dict[int, int] = {0: outcome.num_prefill_rows}
@@ -377,14 +287,7 @@ class LoadGovernor:
         plain_ns = 0.0
         if self.costs.num_measured(num_sessions) >= NUM_PLAIN_STEPS:
             plain_ns = (self.costs.pass_ns({0: num_sessions}) or 0.0) + self._overhead_ns
-        for each in outcome.rounds:
-            if each.key in self._guards:
-                self._guards[each.key].note_round(
-                    num_drafted=each.num_drafted,
-                    num_emitted=each.num_emitted,
-                    round_ns=ns - outcome.read_ns,
-                    plain_ns=plain_ns,
-                )
+        self.sessions.note_times(outcome.rounds, ns - outcome.read_ns, plain_ns)
         if num_drafting:
             level = level_of(num_sessions)
             self._num_tried[level] = self._num_tried.get(level, 0) + 1
@@ -395,9 +298,7 @@ class LoadGovernor:
 
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
-        self.book.forget(key)
-        self._guards.pop(key, None)
-        self._carried.pop(key, None)
+        self.sessions.forget(key)
         self._draft_lens.pop(key, None)
 
 

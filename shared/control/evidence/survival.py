@@ -21,6 +21,7 @@ NUM_PLACES = 8
 SHAPE_WEIGHT = 12.0
 # What the counts of all places tell of one of them.
 LEVEL_SHARE = 0.25
+LEAST_COUNT = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ def estimate_survival(
     if not len(reached) == len(matched) == len(believed) > 0:
         raise ValueError(f"{len(reached)} reached, {len(matched)} matched, {len(believed)} rates")
     num_reached = sum(reached)
-    mean = sum(map(mul, reached, believed)) / num_reached if num_reached else believed[0]
+    # Counts that have faded to nothing have no mean.
+    is_counted = num_reached > LEAST_COUNT
+    mean = sum(map(mul, reached, believed)) / num_reached if is_counted else believed[0]
     level = (weight * mean + sum(matched)) / (weight + num_reached)
     # A shift of all logits is a factor on all odds.
     factor = level * (1.0 - mean) / (mean * (1.0 - level))

@@ -1,6 +1,6 @@
 """What decides in a replay: a static setting, a policy per session, or the governor. Pure."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from shared.control.policies.base import SessionPolicy
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from shared.control.load_governor import LoadGovernor
 
 NOTHING: frozenset[int] = frozenset()
-NS_PER_US = 1e3
 
 
 class StaticController:
@@ -82,32 +81,33 @@ class PolicyController:
 class GovernorController:
     """The governor, which decides for all sessions together and schedules what it wants to see."""
 
-    def __init__(self, governor: "LoadGovernor", exits: Collection[int]) -> None:
-        """Take the governor, and the exits that its sessions may draft from."""
+    def __init__(self, governor: "LoadGovernor") -> None:
+        """Take the governor."""
         self.governor = governor
-        self._exits = frozenset(exits)
+        # What is to be read in the step at hand, by session.
+        self._shadow: Mapping[str, Collection[int]] = {}
 
     def admit(self, key: str, text: RecordedText) -> None:
         """Nothing: the governor meets sessions as they come."""
 
     def decide(self, loads: Sequence[SessionLoad]) -> list[Decision]:
         """Return what the governor decides."""
-        return self.governor.decide(loads)
+        decisions = self.governor.decide(loads)
+        self._shadow = self.governor.shadow(loads, decisions)
+        return decisions
 
     def reads(self, key: str, decision: Decision) -> Collection[int]:
-        """Return the exit that drafts, for its closing row, and all of them where it is time."""
-        if self.governor.book.wants_shadow(key):
-            return self._exits
-        return NOTHING if decision.is_off else frozenset({decision.exit_layer})
+        """Return what the governor wants read; behind its last draft the exit in use with it."""
+        exits = self._shadow.get(key)
+        if exits is None:
+            return NOTHING
+        return frozenset(exits) if decision.is_off else frozenset((*exits, decision.exit_layer))
 
     def note_step(self, outcome: StepOutcome, spend: StepSpend) -> None:
         """Let the governor learn: from every round, and what one session's reads take of it."""
-        if spend.num_shadowed:
-            bare_ns = spend.step_ns - spend.shadow_ns
-            self.governor.book.note_shadow_cost(
-                spend.shadow_ns / spend.num_shadowed / NS_PER_US,
-                bare_ns / len(outcome.rounds) / NS_PER_US,
-            )
+        if outcome.rounds:
+            part_ns = (spend.step_ns - spend.shadow_ns) / len(outcome.rounds)
+            self.governor.sessions.note_reads(spend.shadow_ns, part_ns)
         self.governor.note_step(outcome)
 
     def forget(self, key: str) -> None:

@@ -156,9 +156,9 @@ class GovernorSchool:
         """
         governor = self.taught(earlier)
         if forgets_texts:
-            governor.book = EvidenceBook(())
+            governor.sessions.book = EvidenceBook(())
         return Contender(name, lambda: self._cell(copy.deepcopy(governor)))
 
     def _cell(self, governor: LoadGovernor) -> ReplayCell:
         wished = Decision(LAYERSKIP, self._setup.default_exit, max(DRAFT_LENS))
-        return self._setup.cell(GovernorController(governor, self._setup.exits), wished)
+        return self._setup.cell(GovernorController(governor), wished)

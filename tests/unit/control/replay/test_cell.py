@@ -165,7 +165,7 @@ def controllers() -> dict[str, Controller]:
         name: PolicyController(make, EXITS) for name, make in policies().items()
     }
     governor = LoadGovernor(swept_costs(make_times()))
-    return {**found, "goodput": GovernorController(governor, EXITS), "random": RandomArms(3)}
+    return {**found, "goodput": GovernorController(governor), "random": RandomArms(3)}
 
 
 @pytest.mark.parametrize("name", sorted(controllers()))
@@ -194,7 +194,7 @@ def test_the_same_replay_gives_the_same_rounds(name: str) -> None:
 
 
 def test_the_governor_sees_all_exits_at_first_and_seldom_later() -> None:
-    controller = GovernorController(LoadGovernor(swept_costs(make_times())), EXITS)
+    controller = GovernorController(LoadGovernor(swept_costs(make_times())))
     cell = cell_of(controller)
     steps = run(cell, [random_text("a", 2, (0.7, 0.8), num_tokens=600)])
     assert steps[0].spend.num_shadowed == 1

@@ -1,0 +1,170 @@
+"""What the governor keeps of every session: its evidence, its guard, and what it began with. Pure.
+
+open      behind its prompt, with what an earlier turn or its kind of text left
+outlook   what its draft would bring at an exit; nothing while its guard holds it back
+shadow    which exits are to be read of it in the next step
+note      what its round showed, and took
+forget    its end
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from shared.control.evidence.evidence_book import EvidenceBook
+from shared.control.evidence.prior import Prior
+from shared.control.evidence.session_evidence import SessionEvidence
+from shared.control.session_guard import SessionGuard
+from shared.control.step_plan import Outlook
+from shared.control.steps import RoundOutcome, SessionLoad
+from shared.speculation.vocabulary import LAYERSKIP, OFF, Decision
+
+log = logging.getLogger(__name__)
+
+# Standard errors by which what a place brings is doubted.
+NUM_DOUBTED = 0.5
+NS_PER_US = 1e3
+
+
+class SessionFiles:
+    """Knows sessions from `open` to `forget`. Owned by one thread."""
+
+    def __init__(self, book: EvidenceBook) -> None:
+        """Take the book that holds the evidence."""
+        self.book = book
+        self._guards: dict[str, SessionGuard] = {}
+        # Of sessions that are not open yet: what they begin with.
+        self._carried: dict[str, tuple[Prior | None, bytes | None]] = {}
+        # Sessions all of whose exits are read in the step at hand.
+        self._num_read = 0
+
+    def __contains__(self, key: str) -> bool:
+        """Whether anything is known of a session."""
+        return key in self.book or key in self._guards or key in self._carried
+
+    def open(self, load: SessionLoad) -> None:
+        """Begin to know a session; nothing if it is known."""
+        if load.key not in self._guards:
+            self._guards[load.key] = SessionGuard()
+            method = LAYERSKIP if load.wished.method == OFF else load.wished.method
+            self.book.open(load.key, load.sampling_class, _exits_of(load), method=method)
+            self.adopt(load.key, *self._carried.pop(load.key, (None, None)))
+
+    def adopt(self, key: str, prior: Prior | None, saved: bytes | None) -> None:
+        """Let a session begin with belief and an earlier turn's evidence, early or late.
+
+        What was saved by another format counts for nothing.
+        """
+        if key not in self.book:
+            self._carried[key] = (prior, saved)
+            return
+        if prior is None and saved is None:
+            return
+        try:
+            self.book.adopt(key, prior, saved)
+        except ValueError as error:
+            log.warning("evidence of an earlier turn left out", extra={"error": str(error)})
+            self.book.adopt(key, prior)
+
+    def evidence(self, key: str) -> SessionEvidence | None:
+        """Return an open session's evidence."""
+        return self.book.session(key) if key in self.book else None
+
+    def forget(self, key: str) -> None:
+        """Forget a session that ended; unknown keys are fine."""
+        self.book.forget(key)
+        self._guards.pop(key, None)
+        self._carried.pop(key, None)
+
+    # --- planning -------------------------------------------------------------------------------
+
+    def blocked(self, loads: Sequence[SessionLoad]) -> frozenset[str]:
+        """Return the keys of sessions that their guards hold back."""
+        return frozenset(load.key for load in loads if self._guards[load.key].is_off)
+
+    def outlook(
+        self, load: SessionLoad, exit_layer: int, resume_layer: Callable[[Decision], int]
+    ) -> Outlook:
+        """Return what a session's draft would bring and take at an exit, up to its wish.
+
+        At its own one where it may not choose, or not that one.
+        """
+        wished = load.wished
+        if wished.is_off or (not load.is_pinned and self._guards[load.key].is_off):
+            return Outlook()
+        if exit_layer not in load.exits:
+            exit_layer = wished.exit_layer
+        num_places = wished.max_draft_len
+        survival = self.book.survival(load.key, exit_layer, num_places)
+        sure: list[float] = []
+        for kept, error in zip(survival.kept, survival.errors, strict=True):
+            worth = max(0.0, kept - NUM_DOUBTED * error)
+            # What is sure must fall with the place, as what is likely does.
+            sure.append(min(worth, sure[-1]) if sure else worth)
+        return Outlook(
+            survival.kept,
+            (1.0,) * num_places,
+            exit_layer,
+            resume_layer(wished.at_exit(exit_layer)),
+            load.is_pinned,
+            sure,
+        )
+
+    def shadow(
+        self, loads: Sequence[SessionLoad], decisions: Sequence[Decision], most: int
+    ) -> dict[str, tuple[int, ...]]:
+        """Return by session the exits to be read in the next step as evidence.
+
+        A session that is not in it needs nothing read; one without exits only its own one behind
+        its last draft: where a threshold stops drafts, what follows on a kept one would be missing
+        whenever the exit was sure.
+
+        Args:
+            loads: the sessions, all open; decisions: theirs, in the same order.
+            most: sessions all of whose exits may be read at a time.
+        """
+        found: dict[str, tuple[int, ...]] = {}
+        for load, decision in zip(loads, decisions, strict=True):
+            if load.is_pinned or load.wished.is_off:
+                continue
+            is_due = self.book.wants_shadow(load.key, is_pressed=most <= 0)
+            if load.wants_shadow or is_due:
+                found[load.key] = _exits_of(load)
+                most -= 1
+            elif not decision.is_off and decision.stop_threshold > 0.0:
+                found[load.key] = ()
+        self._num_read = sum(map(bool, found.values()))
+        return found
+
+    # --- learning -------------------------------------------------------------------------------
+
+    def note(self, each: RoundOutcome, off_exit: int) -> bool:
+        """Take what a round showed; return whether the session's text was found to have changed.
+
+        off_exit: the exit that would draft, where none did; 0: not known.
+        """
+        if each.observation is None or each.key not in self.book:
+            return False
+        exit_in_use = each.decision.exit_layer if each.num_drafted else off_exit
+        return self.book.note(each.key, each.observation, exit_in_use or None)
+
+    def note_reads(self, read_ns: int, part_ns: float) -> None:
+        """Take what reading exits took in a step, and one session's part of that step."""
+        if read_ns and self._num_read and part_ns > 0.0:
+            shadow_us = read_ns / self._num_read / NS_PER_US
+            self.book.note_shadow_cost(shadow_us, part_ns / NS_PER_US)
+
+    def note_times(self, rounds: Sequence[RoundOutcome], ns: float, plain_ns: float) -> None:
+        """Take what a step took its sessions, and would have taken plain; 0: not known."""
+        for each in rounds:
+            guard = self._guards.get(each.key)
+            if guard is not None:
+                guard.note_round(
+                    num_drafted=each.num_drafted,
+                    num_emitted=each.num_emitted,
+                    round_ns=ns,
+                    plain_ns=plain_ns,
+                )
+
+
+def _exits_of(load: SessionLoad) -> tuple[int, ...]:
+    return load.exits or (load.wished.exit_layer,)
