@@ -74,6 +74,9 @@ DraftLen = Annotated[int | None, typer.Option(min=0, help="Most drafts per round
 StopThreshold = Annotated[
     float | None, typer.Option(min=0, max=1, help="Drafting stops below this confidence.")
 ]
+Policy = Annotated[
+    str, typer.Option(help="What decides each round: goodput, static, heuristic, del.")
+]
 
 
 def make_sampling(
@@ -110,6 +113,7 @@ def make_speculation(
     exit_layer: int | None,
     draft_len: int | None,
     stop_threshold: float | None,
+    policy: str = "",
 ) -> Speculation:
     """Return a request's wishes; what was not given is left to the cell."""
     return Speculation(
@@ -117,4 +121,5 @@ def make_speculation(
         exit_layer=exit_layer,
         max_draft_len=draft_len,
         stop_threshold=stop_threshold,
+        policy=policy,
     )

@@ -39,12 +39,23 @@ class CellKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CellDefaults:
-    """Speculation defaults of the cells; None leaves the choice to the worker."""
+    """Speculation defaults of the cells; None leaves the choice to the worker.
+
+    Who names a setting and no policy wants that setting: `static`.
+    """
 
     method: str | None = None
     exit_layer: int | None = None
     draft_len: int | None = None
     stop_threshold: float | None = None
+    policy: str = ""
+
+    @property
+    def policy_wished(self) -> str | None:
+        """What decides the rounds of requests that do not say; None: as the worker has it."""
+        setting = (self.exit_layer, self.draft_len, self.stop_threshold)
+        is_named = any(each is not None for each in setting)
+        return self.policy or ("static" if is_named else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +147,7 @@ def plan_cell(
         "VERIFY__EXIT_LAYER": config.defaults.exit_layer,
         "VERIFY__DRAFT_LEN": config.defaults.draft_len,
         "VERIFY__STOP_THRESHOLD": config.defaults.stop_threshold,
+        "VERIFY__POLICY": config.defaults.policy_wished,
         "VERIFY__TRACE_PATH": _trace_path(config, cell_id),
     }
     draft_options = {

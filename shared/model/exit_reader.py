@@ -9,7 +9,6 @@ the noise of the position, so that an exit's choice is the draft that it would h
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import cached_property
 
 import torch
 
@@ -113,18 +112,7 @@ class ExitReader:
     ) -> Iterator[Choices]:
         is_draft = head == self._stack.draft_head
         subset = self._stack.draft_subset if is_draft else None
-        step = 1 if is_draft and self._has_own_draft_head else HEAD_CHUNK_LEN
-        for start in range(0, x_RD.shape[0], step):
-            logits_RV = head(x_RD[start : start + step])
-            chosen = rows[start : start + step]
+        for start in range(0, x_RD.shape[0], HEAD_CHUNK_LEN):
+            end = start + HEAD_CHUNK_LEN
+            logits_RV, chosen = head(x_RD[start:end]), rows[start:end]
             yield choose(logits_RV, chosen, subset=subset, with_confidences=True)
-
-    @cached_property
-    def _has_own_draft_head(self) -> bool:
-        """Whether drafts have a head of their own, which may scale its input per call.
-
-        Its choices for many rows at once would then not be those that it makes for each alone.
-        """
-        config = self._stack.config
-        row_1D = torch.ones(1, config.hidden_size, dtype=config.dtype, device=self._stack.device)
-        return not torch.equal(self._stack.draft_head(row_1D), self._stack.head(row_1D))

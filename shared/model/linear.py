@@ -127,7 +127,7 @@ def _filled(x_RI: torch.Tensor) -> torch.Tensor:
 
 
 class Int8Linear:
-    """oneDNN over int8 weights (one scale per output) and uint8 activations (one scale per call).
+    """oneDNN over int8 weights (one scale per output) and uint8 activations (one scale per row).
 
     A quarter of the bytes, within about 1 % of the product: good enough to propose tokens, never
     used for what is verified or kept. No bias, no residual.
@@ -144,13 +144,14 @@ class Int8Linear:
     def __call__(self, x_RI: torch.Tensor) -> torch.Tensor:
         """Return the float32 product."""
         wide_RI = x_RI.float()
-        scale = max(wide_RI.abs().amax().item() / INT8_MAX, 1e-12)
-        uint8_RI = wide_RI.div(scale).round_().add_(UINT8_ZERO).to(torch.uint8)
+        # A scale per row, so that no row's product depends on what else is in the batch.
+        scale_R1 = wide_RI.abs().amax(1, keepdim=True).div_(INT8_MAX).clamp_min_(1e-12)
+        uint8_RI = wide_RI.div(scale_R1).round_().add_(UINT8_ZERO).to(torch.uint8)
         out_RO: torch.Tensor = self._run(
-            uint8_RI, scale, UINT8_ZERO, self._packed, self._scale_O, self._zero_O,
+            uint8_RI, 1.0, UINT8_ZERO, self._packed, self._scale_O, self._zero_O,
             None, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
-        return out_RO
+        return out_RO.mul_(scale_R1)
 
 
 def make_draft_head(

@@ -140,7 +140,13 @@ def _add_noise(
     for start in range(0, len(sampled), step):
         chunk = sampled[start : start + step]
         keys = [_mix_key(rows[index].params.seed, rows[index].position) for index in chunk]
-        scores_RV.index_add_(0, torch.tensor(chunk, device=ids_V.device), _noise_of(keys, ids_V))
+        # Exits that are read beside each other choose for one position, with one noise.
+        places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+        noise_KV = _noise_of(list(places), ids_V)
+        if len(places) < len(keys):
+            picked = torch.tensor([places[key] for key in keys], device=ids_V.device)
+            noise_KV = noise_KV.index_select(0, picked)
+        scores_RV.index_add_(0, torch.tensor(chunk, device=ids_V.device), noise_KV)
 
 
 def _confidence(gap: float) -> float:

@@ -37,6 +37,7 @@ def command(
     exit_layer: options.ExitLayer = None,
     draft_len: options.DraftLen = None,
     stop_threshold: options.StopThreshold = None,
+    policy: options.Policy = "",
     task: options.Task = "",
 ) -> None:
     """Talk with a model, turn by turn."""
@@ -44,7 +45,9 @@ def command(
         prompt="",
         sampling=options.make_sampling(temperature, seed=seed, top_p=top_p),
         limits=options.make_limits(max_new_tokens, stop),
-        speculation=options.make_speculation(method, exit_layer, draft_len, stop_threshold),
+        speculation=options.make_speculation(
+            method, exit_layer, draft_len, stop_threshold, policy
+        ),
         session_key=new_session_key(),
         task=task,
     )

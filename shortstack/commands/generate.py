@@ -31,6 +31,7 @@ def command(
     exit_layer: options.ExitLayer = None,
     draft_len: options.DraftLen = None,
     stop_threshold: options.StopThreshold = None,
+    policy: options.Policy = "",
     tenant: options.Tenant = "",
     priority: options.Urgency = options.PriorityName.NORMAL,
     task: options.Task = "",
@@ -50,7 +51,9 @@ def command(
         prompt=text,
         sampling=sampling,
         limits=options.make_limits(max_new_tokens, stop),
-        speculation=options.make_speculation(method, exit_layer, draft_len, stop_threshold),
+        speculation=options.make_speculation(
+            method, exit_layer, draft_len, stop_threshold, policy
+        ),
         tenant=tenant,
         priority=priority.priority,
         task=task,

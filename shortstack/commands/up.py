@@ -46,6 +46,7 @@ def command(
     exit_layer: options.ExitLayer = None,
     draft_len: options.DraftLen = None,
     stop_threshold: options.StopThreshold = None,
+    policy: options.Policy = "",
     draft_vocab: options.DraftVocab = None,
     exit_adapters: options.ExitAdapters = None,
     trace: Annotated[
@@ -68,7 +69,7 @@ def command(
         draft_vocab=draft_vocab,
         exit_adapters=exit_adapters,
         log_level=log_level,
-        defaults=CellDefaults(method, exit_layer, draft_len, stop_threshold),
+        defaults=CellDefaults(method, exit_layer, draft_len, stop_threshold, policy),
         trace=trace.resolve() if trace else None,
         log_dir=log_dir,
     )

@@ -50,6 +50,24 @@ def test_only_options_that_were_given_are_set() -> None:
 
 
 @pytest.mark.parametrize(
+    ("defaults", "policy"),
+    [
+        (CellDefaults(), None),
+        (CellDefaults(exit_layer=2), "static"),
+        (CellDefaults(draft_len=0), "static"),
+        (CellDefaults(exit_layer=2, policy="goodput"), "goodput"),
+        (CellDefaults(policy="del"), "del"),
+    ],
+    ids=str,
+)
+def test_who_names_a_setting_and_no_policy_wants_that_setting(
+    defaults: CellDefaults, policy: str | None
+) -> None:
+    env = plan_cell(0, StackConfig(MODEL, defaults=defaults), {}, RUNTIME).verify.env
+    assert env.get("SHORTSTACK_VERIFY__POLICY") == policy
+
+
+@pytest.mark.parametrize(
     ("wish", "told"),
     [(None, None), ("auto", "auto"), ("off", "off"), ("/a/vocab.json", "/a/vocab.json")],
 )
