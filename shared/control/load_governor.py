@@ -29,11 +29,9 @@ from shared.control.steps import SessionLoad, StepOutcome, draft_shape
 from shared.speculation.vocabulary import LAYERSKIP, Decision
 
 # Steps between looks at the plan: so many, and half as many as there are sessions.
-REPLAN_STEPS = 4
-# While so few sessions are so young, the plan is looked at so often.
-MAX_LONELY = 2
-NUM_YOUNG_POSITIONS = 48
-YOUNG_REPLAN_STEPS = 2
+REPLAN_STEPS = 1
+# Looks of which one goes to another exit than that in force as well.
+OTHER_EXIT_LOOKS = 4
 OVERHEAD_RATE = 0.05
 # More than this share of a step is not believed to be overhead of its own.
 MAX_OVERHEAD_SHARE = 0.2
@@ -164,7 +162,7 @@ class LoadGovernor:
         """Return the plan in force for these sessions, after another look if it is time for one."""
         keys = [load.key for load in loads]
         view = self._view
-        num_steps = self._num_steps_between(loads)
+        num_steps = REPLAN_STEPS + len(loads) // 2
         is_due = self._step_index >= self._planned_step + num_steps
         if view is not None and keys == self._planned_keys and not is_due:
             return view
@@ -195,22 +193,18 @@ class LoadGovernor:
         self._view = PlanView(plan, plain, found.get(plan.exit_layer, []))
         return self._view
 
-    def _num_steps_between(self, loads: Sequence[SessionLoad]) -> int:
-        """Return the steps between two looks; fewer while a lonely session is hardly known."""
-        evidence = self.sessions.evidence(loads[0].key) if len(loads) <= MAX_LONELY else None
-        if evidence is not None and evidence.num_positions < NUM_YOUNG_POSITIONS:
-            return YOUNG_REPLAN_STEPS
-        return REPLAN_STEPS + len(loads) // 2
-
     def _looked_at(
         self, exits: Sequence[int], current_exit: int, *, is_fresh: bool
     ) -> Sequence[int]:
-        """Return the exits to plan for: the one in force and one more, in turn; all at first."""
+        """Return the exits to plan for: that in force, now and then another too; all at first."""
         self._num_looks += 1
         if is_fresh:
             return exits
+        turn, rest = divmod(self._num_looks, OTHER_EXIT_LOOKS)
         others = [each for each in exits if each != current_exit]
-        return [current_exit, others[self._num_looks % len(others)]] if others else exits
+        if rest or not others:
+            return [current_exit]
+        return [current_exit, others[turn % len(others)]]
 
     def _planner(self, loads: Sequence[SessionLoad], exit_layer: int) -> StepPlanner:
         outlooks = [self.sessions.outlook(load, exit_layer, self._resume_layer) for load in loads]

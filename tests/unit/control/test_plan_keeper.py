@@ -1,5 +1,7 @@
 """Holding on to a plan: margins, looks in a row, short stays."""
 
+from dataclasses import replace
+
 from shared.control.plan_keeper import MAX_DOUBT, MIN_CHANGE_GAIN, MIN_ON_GAIN, PlanKeeper
 from shared.control.step_plan import StepPlan
 
@@ -41,15 +43,22 @@ def test_drafting_ends_with_a_much_better_plan_where_there_is_one() -> None:
     assert look(PlanKeeper(), plan(4, 0.9), shorter) is shorter
 
 
-def test_another_length_needs_a_small_gain_twice() -> None:
+def test_another_length_is_taken_at_once() -> None:
+    keeper = PlanKeeper()
+    current, shorter = plan(4, 1.2), plan(3, 1.201)
+    assert look(keeper, current, shorter) is shorter
+    assert look(keeper, shorter, plan(2, 1.2)) is shorter
+
+
+def test_another_exit_needs_a_small_gain_twice() -> None:
     keeper = PlanKeeper()
     current = plan(4, 1.2)
-    slightly = plan(3, 1.2 * (1 + MIN_CHANGE_GAIN / 2))
-    better = plan(3, 1.2 * (1 + 2 * MIN_CHANGE_GAIN))
-    assert look(keeper, current, slightly) is current
-    assert look(keeper, current, slightly) is current
-    assert look(keeper, current, better) is current
-    assert look(keeper, current, better) is better
+    poor = replace(plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) - 0.001), exit_layer=3)
+    good = replace(plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) + 0.001), exit_layer=3)
+    assert look(keeper, current, poor) is current
+    assert look(keeper, current, poor) is current
+    assert look(keeper, current, good) is current
+    assert look(keeper, current, good) is good
 
 
 def test_what_was_never_tried_must_promise_more() -> None:
