@@ -69,7 +69,7 @@ class PlanKeeper:
             chosen = first if is_better else plain
         elif is_on and plain.expected_per_ns > current.expected_per_ns:
             chosen = self._leave(best, plain)
-        elif is_on and best.exit_layer == current.exit_layer:
+        elif is_on and best.exit_layer == current.exit_layer and best.lens != plain.lens:
             chosen = best if best.tokens_per_ns > current.tokens_per_ns else current
         else:
             gain = MIN_CHANGE_GAIN if is_on else self._on_gain + doubt
