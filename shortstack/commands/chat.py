@@ -45,9 +45,7 @@ def command(
         prompt="",
         sampling=options.make_sampling(temperature, seed=seed, top_p=top_p),
         limits=options.make_limits(max_new_tokens, stop),
-        speculation=options.make_speculation(
-            method, exit_layer, draft_len, stop_threshold, policy
-        ),
+        speculation=options.make_speculation(method, exit_layer, draft_len, stop_threshold, policy),
         session_key=new_session_key(),
         task=task,
     )

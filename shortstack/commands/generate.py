@@ -51,9 +51,7 @@ def command(
         prompt=text,
         sampling=sampling,
         limits=options.make_limits(max_new_tokens, stop),
-        speculation=options.make_speculation(
-            method, exit_layer, draft_len, stop_threshold, policy
-        ),
+        speculation=options.make_speculation(method, exit_layer, draft_len, stop_threshold, policy),
         tenant=tenant,
         priority=priority.priority,
         task=task,
