@@ -35,9 +35,13 @@ class PeriodicTask:
             await asyncio.wait([task])
 
     async def _run(self) -> None:
-        while True:
+        own = asyncio.current_task()
+        # A library may take a cancellation for a timeout of its own: the action then ends as if
+        # nothing had been, and who stops this would wait for ever.
+        while self._task is own:
             try:
                 await self._action()
             except Exception:
                 log.exception("periodic task failed")
-            await asyncio.sleep(self._period_s * random.uniform(0.8, 1.0))
+            if self._task is own:
+                await asyncio.sleep(self._period_s * random.uniform(0.8, 1.0))
