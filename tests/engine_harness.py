@@ -47,13 +47,8 @@ from shared.model.layer_stack import LayerStack
 from shared.model.page_table import num_pages_for
 from shared.model.segment import LocalSegment, Segment, ShmSegment
 from shared.rpc import shortstack_pb2 as pb
-from shared.rpc.convert import (
-    draft_from_proto,
-    draft_to_proto,
-    identity_to_proto,
-    task_from_proto,
-    task_to_proto,
-)
+from shared.rpc.convert import identity_to_proto
+from shared.rpc.rounds import draft_from_proto, draft_to_proto, task_from_proto, task_to_proto
 from shared.speculation.vocabulary import (
     PLAIN_DECISION,
     Decision,

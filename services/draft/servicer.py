@@ -15,12 +15,11 @@ from shared.model.layer_stack import LayerStack
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.convert import (
-    draft_to_proto,
     draft_vocab_to_proto,
     exit_adapters_to_proto,
     identity_to_proto,
-    task_from_proto,
 )
+from shared.rpc.rounds import draft_to_proto, task_from_proto
 from shared.speculation.methods.registry import METHODS
 from shared.speculation.vocabulary import Draft
 

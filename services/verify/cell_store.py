@@ -1,6 +1,7 @@
 """The cell's side of the control store: what it tells of itself, what sessions begin with."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version
@@ -15,11 +16,14 @@ from services.verify.settings import VerifyServiceSettings
 from services.verify.store_link import StoreLink, prior_of
 from services.verify.store_traffic import CellFacts
 from services.verify.stored_evidence import OpenSession
+from shared.control.evidence.prior import Prior
 from shared.control.store.costs import CostCell
 from shared.control.store.keys import hardware_key
 from shared.control.store.store import CellLoad
 from shared.ids import BootId, CellId
 from shared.telemetry.machine import describe_machine
+
+log = logging.getLogger(__name__)
 
 # What a session begins with is of use for some time after it has begun.
 CARRY_TIMEOUT_S = 1.0
@@ -87,7 +91,11 @@ class CellStore:
 
     async def _carry(self, session: Session, opened: OpenSession) -> None:
         carried = await opened.carried(CARRY_TIMEOUT_S)
-        prior = prior_of(carried)
+        prior: Prior | None = None
+        try:
+            prior = prior_of(carried)
+        except ValueError as error:
+            log.warning("priors left out: they cannot be read", extra={"error": str(error)})
         saved = carried.evidence.saved if carried.evidence is not None else None
         if prior is not None or saved is not None:
             self._engine.post(Adopt(session, prior, saved))

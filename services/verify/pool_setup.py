@@ -50,6 +50,7 @@ def make_layout(settings: VerifyServiceSettings, config: ModelConfig) -> PoolLay
 def make_segment(
     settings: VerifyServiceSettings, layout: PoolLayout, device: torch.device
 ) -> Segment:
+    """Return the memory of a pool: shared with another process only where one drafts."""
     if settings.verify.cell_kind != "split":
         return LocalSegment(layout.size_bytes, device)
     if device.type == "cuda":

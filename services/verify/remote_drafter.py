@@ -16,7 +16,7 @@ from shared.errors import ModelMismatch, ShortstackError, StaleHandle
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.channel import open_channel, translated_errors
-from shared.rpc.convert import draft_from_proto, task_to_proto
+from shared.rpc.rounds import draft_from_proto, task_to_proto
 from shared.speculation.vocabulary import RoundTask
 
 log = logging.getLogger(__name__)

@@ -137,10 +137,16 @@ def _loads(sessions: Sequence[Session], wishes: Sequence[Decision]) -> list[Sess
             session.request.is_pinned,
             session.request.exits if session.request.policy == GOODPUT else (),
             sampling_class_of(session.request.sampling),
-            session.policy is not None and session.policy.wants_full_shadow,
+            _read_exits(session),
         )
         for session, wish in zip(sessions, wishes, strict=True)
     ]
+
+
+def _read_exits(session: Session) -> tuple[int, ...]:
+    """Return the exits that a session's own policy needs read in every round."""
+    wants = session.policy is not None and session.policy.wants_full_shadow
+    return session.request.exits if wants else ()
 
 
 def _chunks(prompts: Sequence[Session], num_rows: int) -> list[Prefill]:

@@ -184,7 +184,7 @@ class LoadGovernor:
         plain = planner.rate_plain()
         best = max([plain, *chain(*found.values())], key=lambda plan: plan.tokens_per_ns)
         plan = self._keeper.choose(
-            planner.rate(self._held_lens(loads, planner)),
+            planner.rate(list(map(self._held_len, loads, planner.outlooks))),
             best,
             plain,
             max([plain, *chain(*found.values())], key=lambda plan: plan.expected_per_ns),
@@ -212,12 +212,6 @@ class LoadGovernor:
     def _planner(self, loads: Sequence[SessionLoad], exit_layer: int) -> StepPlanner:
         outlooks = [self.sessions.outlook(load, exit_layer, self._resume_layer) for load in loads]
         return StepPlanner(self.costs, outlooks, self._overhead_ns, exit_layer)
-
-    def _held_lens(self, loads: Sequence[SessionLoad], planner: StepPlanner) -> list[int]:
-        return [
-            self._held_len(load, outlook)
-            for load, outlook in zip(loads, planner.outlooks, strict=True)
-        ]
 
     def _held_len(self, load: SessionLoad, outlook: Outlook) -> int:
         """Return a session's length under the plan in force; who joins takes what it pays for."""

@@ -120,14 +120,17 @@ class SessionFiles:
 
         Args:
             loads: the sessions, all open; decisions: theirs, in the same order.
-            most: sessions all of whose exits may be read at a time.
+            most: sessions all of whose exits may be read at a time; those whose own policy goes by
+                what is read are beside it.
         """
         found: dict[str, tuple[int, ...]] = {}
         for load, decision in zip(loads, decisions, strict=True):
             if load.is_pinned or load.wished.is_off:
                 continue
             is_due = self.book.wants_shadow(load.key, is_pressed=most <= 0)
-            if load.wants_shadow or is_due:
+            if load.read_exits:
+                found[load.key] = load.read_exits
+            elif is_due:
                 found[load.key] = _exits_of(load)
                 most -= 1
             elif not decision.is_off and decision.stop_threshold > 0.0:

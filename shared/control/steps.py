@@ -22,7 +22,7 @@ class SessionLoad:
     is_pinned: the wish is kept whatever the load.
     exits: those that the governor may choose from, ascending; empty: the wished one alone.
     sampling_class: of the session's sampling; acceptance does not carry over between classes.
-    wants_shadow: whether its policy needs every exit read in every round.
+    read_exits: exits that its own policy needs read in every round.
     """
 
     key: str
@@ -30,7 +30,7 @@ class SessionLoad:
     is_pinned: bool = False
     exits: tuple[int, ...] = ()
     sampling_class: str = "greedy"
-    wants_shadow: bool = False
+    read_exits: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,12 @@ from typing import Protocol
 
 from shared.control.fair_queue import Priority
 from shared.errors import InvalidRequest
-from shared.ids import SessionId, TokenId
 from shared.rpc import shortstack_pb2 as pb
 from shared.speculation.draft_vocab import DraftVocab
 from shared.speculation.vocabulary import (
-    Decision,
-    Draft,
-    Extent,
     FinishReason,
     ModelIdentity,
-    RoundTask,
     SamplingParams,
-    ShadowRead,
     SpeculationSummary,
     TokenSource,
 )
@@ -72,7 +66,7 @@ def task_label_from_proto(label: str, field: str) -> str:
 
 
 def _name(name: str, field: str, max_chars: int) -> str:
-    _check(
+    check_field(
         len(name) <= max_chars and name.isprintable(),
         field,
         f"must be at most {max_chars} printable characters",
@@ -89,7 +83,7 @@ def priority_from_proto(priority: int) -> Priority:
     if priority == pb.PRIORITY_UNSPECIFIED:
         return Priority.NORMAL
     known = [each.value for each in Priority]
-    _check(priority in known, "priority", f"{priority} is not known; use normal or low")
+    check_field(priority in known, "priority", f"{priority} is not known; use normal or low")
     return Priority(priority)
 
 
@@ -99,8 +93,8 @@ def mode_from_proto(mode: str) -> str:
     Raises:
         InvalidRequest: it is none of `SPECULATION_MODES`.
     """
-    names = ", ".join(SPECULATION_MODES)
-    _check(mode in ("", *SPECULATION_MODES), "speculation.mode", f"{mode!r} is none of {names}")
+    is_known = mode in ("", *SPECULATION_MODES)
+    check_field(is_known, "speculation.mode", f"{mode!r} is none of {', '.join(SPECULATION_MODES)}")
     return mode or AUTO
 
 
@@ -123,24 +117,36 @@ def sampling_from_proto(message: pb.SamplingParams, vocab_size: int) -> Sampling
         frequency_penalty=message.frequency_penalty,
         logit_bias=tuple(sorted(message.logit_bias.items())),
     )
-    _check(0 <= params.temperature <= 100, "sampling.temperature", "must lie in [0, 100]")
-    _check(0 < params.top_p <= 1, "sampling.top_p", "must lie in (0, 1]")
-    _check(0 <= params.min_p <= 1, "sampling.min_p", "must lie in [0, 1]")
-    _check(
+    check_field(0 <= params.temperature <= 100, "sampling.temperature", "must lie in [0, 100]")
+    check_field(0 < params.top_p <= 1, "sampling.top_p", "must lie in (0, 1]")
+    check_field(0 <= params.min_p <= 1, "sampling.min_p", "must lie in [0, 1]")
+    check_field(
         0 < params.repetition_penalty <= 100,
         "sampling.repetition_penalty",
         "must lie in (0, 100]; 1 is no penalty",
     )
     for name in ("presence_penalty", "frequency_penalty"):
-        _check(-2 <= getattr(params, name) <= 2, f"sampling.{name}", "must lie in [-2, 2]")
+        check_field(-2 <= getattr(params, name) <= 2, f"sampling.{name}", "must lie in [-2, 2]")
     for token, bias in params.logit_bias:
-        _check(token < vocab_size, "sampling.logit_bias", f"token {token} is not in the vocabulary")
-        _check(math.isfinite(bias), "sampling.logit_bias", "must be finite")
+        _check_bias(token, bias, vocab_size)
     return params
 
 
-def _check(holds: bool, field: str, message: str) -> None:
-    # NaN fails every comparison, so it is refused too.
+def _check_bias(token: int, bias: float, vocab_size: int) -> None:
+    field = "sampling.logit_bias"
+    check_field(token < vocab_size, field, f"token {token} is not in the vocabulary")
+    check_field(math.isfinite(bias), field, "must be finite")
+
+
+def check_field(holds: bool, field: str, message: str) -> None:
+    """Refuse a field of a message unless what must hold of it does.
+
+    Args:
+        holds: a comparison that NaN fails, so that NaN is refused too.
+
+    Raises:
+        InvalidRequest: it does not hold; names the field.
+    """
     if not holds:
         raise InvalidRequest(f"{field} {message}", field=field)
 
@@ -161,111 +167,6 @@ def sampling_to_proto(params: SamplingParams) -> pb.SamplingParams:
     if params.repetition_penalty != 1.0:
         message.repetition_penalty = params.repetition_penalty
     return message
-
-
-def task_to_proto(task: RoundTask, boot_id: int, max_rows: int) -> pb.RoundTask:
-    """Write a round for the draft worker."""
-    return pb.RoundTask(
-        session_id=task.session_id,
-        round_index=task.round_index,
-        kv_handle=pb.KVHandle(
-            boot_id=boot_id,
-            extents=[
-                pb.PageExtent(first_page=extent.first_page, num_pages=extent.num_pages)
-                for extent in task.extents
-            ],
-        ),
-        exit_states_handle=pb.ExitStatesHandle(slot=task.exit_slot, num_rows=max_rows),
-        pending_tokens=task.pending_tokens,
-        committed_len=task.committed_len,
-        prompt_len=task.prompt_len,
-        method=task.decision.method,
-        exit_layer=task.decision.exit_layer,
-        max_draft_len=task.decision.max_draft_len,
-        stop_threshold=task.decision.stop_threshold,
-        sampling=sampling_to_proto(task.sampling),
-        stop_token_ids=sorted(task.stop_token_ids),
-        shadow_exits=task.shadow_exits,
-    )
-
-
-def task_from_proto(message: pb.RoundTask, vocab_size: int) -> RoundTask:
-    """Read a round; bounds of handles are the attachment's to check.
-
-    Raises:
-        InvalidRequest: a field is out of range.
-    """
-    _check(len(message.pending_tokens) >= 1, "pending_tokens", "must not be empty")
-    _check(
-        all(token < vocab_size for token in message.pending_tokens),
-        "pending_tokens",
-        "holds an id outside the vocabulary",
-    )
-    _check(message.committed_len >= 1, "committed_len", "must be at least 1")
-    _check(message.max_draft_len >= 1, "max_draft_len", "must be at least 1")
-    return RoundTask(
-        session_id=SessionId(message.session_id),
-        round_index=message.round_index,
-        extents=tuple(
-            Extent(extent.first_page, extent.num_pages) for extent in message.kv_handle.extents
-        ),
-        exit_slot=message.exit_states_handle.slot,
-        pending_tokens=tuple(TokenId(token) for token in message.pending_tokens),
-        committed_len=message.committed_len,
-        prompt_len=message.prompt_len,
-        decision=Decision(
-            message.method, message.exit_layer, message.max_draft_len, message.stop_threshold
-        ),
-        sampling=sampling_from_proto(message.sampling, vocab_size),
-        stop_token_ids=frozenset(message.stop_token_ids),
-        shadow_exits=tuple(message.shadow_exits),
-    )
-
-
-def draft_to_proto(draft: Draft) -> pb.RoundDraft:
-    """Write a draft for the verify worker."""
-    return pb.RoundDraft(
-        session_id=draft.session_id,
-        round_index=draft.round_index,
-        draft_tokens=draft.draft_tokens,
-        confidences=draft.confidences,
-        exit_states_handle=pb.ExitStatesHandle(
-            slot=draft.exit_slot, num_rows=len(draft.draft_tokens) + 1
-        ),
-        timings=pb.DraftTimings(
-            queue_ns=draft.queue_ns, draft_ns=draft.draft_ns, started_ns=draft.started_ns
-        ),
-        shadow_exits=[
-            pb.ShadowExit(
-                exit_layer=read.exit_layer, choices=read.tokens, confidences=read.confidences
-            )
-            for read in draft.shadow
-        ],
-        error=draft.error,
-    )
-
-
-def draft_from_proto(message: pb.RoundDraft) -> Draft:
-    """Read a draft; that it fits its task is the verify worker's to check."""
-    return Draft(
-        session_id=SessionId(message.session_id),
-        round_index=message.round_index,
-        draft_tokens=tuple(TokenId(token) for token in message.draft_tokens),
-        confidences=tuple(message.confidences),
-        exit_slot=message.exit_states_handle.slot,
-        queue_ns=message.timings.queue_ns,
-        draft_ns=message.timings.draft_ns,
-        started_ns=message.timings.started_ns,
-        error=message.error,
-        shadow=tuple(
-            ShadowRead(
-                read.exit_layer,
-                tuple(TokenId(token) for token in read.choices),
-                tuple(read.confidences),
-            )
-            for read in message.shadow_exits
-        ),
-    )
 
 
 def summary_to_proto(summary: SpeculationSummary) -> pb.SpeculationSummary:

@@ -2,7 +2,7 @@
 
 from shared.ids import SessionId, TokenId
 from shared.rpc import shortstack_pb2 as pb
-from shared.rpc.convert import draft_from_proto, draft_to_proto, task_from_proto, task_to_proto
+from shared.rpc.rounds import draft_from_proto, draft_to_proto, task_from_proto, task_to_proto
 from shared.speculation.vocabulary import (
     Decision,
     Draft,
