@@ -22,8 +22,6 @@ from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import OFF, PLAIN_DECISION, Decision, ModelIdentity, StopParams
 
 MAX_LOGPROBS = 20
-# The longest draft that a policy chooses: places that evidence counts.
-NUM_PLACES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
     if mode == NEVER or method == OFF:
         return SpeculationWish(PLAIN_DECISION)
     is_chosen = policy != STATIC
-    longest = min(NUM_PLACES, rules.max_draft_len) if is_chosen else defaults.max_draft_len
+    longest = rules.max_draft_len if is_chosen else defaults.max_draft_len
     decision = Decision(
         method=method,
         exit_layer=message.exit_layer if message.HasField("exit_layer") else defaults.exit_layer,

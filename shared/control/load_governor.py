@@ -30,8 +30,6 @@ from shared.speculation.vocabulary import LAYERSKIP, Decision
 
 # Steps between looks at the plan: so many, and half as many as there are sessions.
 REPLAN_STEPS = 1
-# Looks of which one goes to another exit than that in force as well.
-OTHER_EXIT_LOOKS = 4
 OVERHEAD_RATE = 0.05
 # More than this share of a step is not believed to be overhead of its own.
 MAX_OVERHEAD_SHARE = 0.2
@@ -175,18 +173,19 @@ class LoadGovernor:
         current_exit = view.plan.exit_layer if view is not None else -1
         if current_exit not in exits:
             current_exit = exits[0]
-        planners = {
-            exit_layer: self._planner(loads, exit_layer)
-            for exit_layer in self._looked_at(exits, current_exit, is_fresh=is_fresh)
-        }
-        found = {exit_layer: each.under_caps() for exit_layer, each in planners.items()}
+        is_all = is_fresh or len(loads) == 1
+        planners = self._planners(loads, self._looked_at(exits, current_exit, is_all=is_all))
         planner = planners[current_exit]
         plain = planner.rate_plain()
-        best = max([plain, *chain(*found.values())], key=lambda plan: plan.tokens_per_ns)
+        found = {exit_layer: each.under_caps(plain) for exit_layer, each in planners.items()}
         plan = self._keeper.choose(
             planner.rate(list(map(self._held_len, loads, planner.outlooks))),
-            best,
             plain,
+            {
+                exit_layer: max(plans, key=lambda plan: plan.tokens_per_ns)
+                for exit_layer, plans in found.items()
+                if plans and not self._is_stale(loads, exit_layer)
+            },
             max([plain, *chain(*found.values())], key=lambda plan: plan.expected_per_ns),
             num_tried=self._num_tried.get(level_of(len(loads)), 0),
             is_fresh=is_fresh,
@@ -196,22 +195,37 @@ class LoadGovernor:
         self._view = PlanView(plan, plain, found.get(plan.exit_layer, []))
         return self._view
 
-    def _looked_at(
-        self, exits: Sequence[int], current_exit: int, *, is_fresh: bool
-    ) -> Sequence[int]:
-        """Return the exits to plan for: that in force, now and then another too; all at first."""
+    def _looked_at(self, exits: Sequence[int], current_exit: int, *, is_all: bool) -> Sequence[int]:
+        """Return the exits to plan for: all, or that in force and the others by turns."""
         self._num_looks += 1
-        if is_fresh:
-            return exits
-        turn, rest = divmod(self._num_looks, OTHER_EXIT_LOOKS)
         others = [each for each in exits if each != current_exit]
-        if rest or not others:
-            return [current_exit]
-        return [current_exit, others[turn % len(others)]]
+        if is_all or not others:
+            return exits
+        return [current_exit, others[self._num_looks % len(others)]]
 
-    def _planner(self, loads: Sequence[SessionLoad], exit_layer: int) -> StepPlanner:
-        outlooks = [self.sessions.outlook(load, exit_layer, self._resume_layer) for load in loads]
-        return StepPlanner(self.costs, outlooks, self._overhead_ns, exit_layer)
+    def _is_stale(self, loads: Sequence[SessionLoad], exit_layer: int) -> bool:
+        """Say whether a session that drafts alone has not been read at an exit of late.
+
+        Text is easy and hard by turns, for all exits alike: one that was last read where it was
+        easy looks better than the one in use, for no other reason.
+        """
+        if len(loads) > 1 or self._view is None or not self._view.is_drafting:
+            return False
+        evidence = self.sessions.evidence(loads[0].key)
+        return evidence is not None and evidence.is_stale(exit_layer)
+
+    def _planners(
+        self, loads: Sequence[SessionLoad], exits: Sequence[int]
+    ) -> dict[int, StepPlanner]:
+        """Return a planner for each of these exits, at the costs of now."""
+        reader = self.costs.reader()
+        planners = {}
+        for exit_layer in exits:
+            outlooks = [
+                self.sessions.outlook(load, exit_layer, self._resume_layer) for load in loads
+            ]
+            planners[exit_layer] = StepPlanner(reader, outlooks, self._overhead_ns, exit_layer)
+        return planners
 
     def _held_len(self, load: SessionLoad, outlook: Outlook) -> int:
         """Return a session's length under the plan in force; who joins takes what it pays for."""

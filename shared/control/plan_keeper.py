@@ -2,7 +2,7 @@
 
     drafting -> plain       at once, when plain steps are expected to deliver more
     plain -> drafting       when that is sure to gain enough, at two looks in a row
-    drafting -> other exit  likewise, with a smaller gain
+    drafting -> other exit  likewise, with a smaller gain; in a row of looks at that exit
     drafting -> other lens  at once: text is easy and hard by turns, and a length costs nothing to
                             change; waiting for a gain of 2 % twice lost 2 % of the speed
 
@@ -10,6 +10,8 @@ Predictions are noisy, and near the load at which drafting stops to pay they wou
 ever. So drafting that lasted only a short while must promise twice as much to be tried again with
 as many sessions or more; and what was hardly tried yet must promise more than what is known.
 """
+
+from collections.abc import Mapping
 
 from shared.control.step_plan import StepPlan
 
@@ -30,7 +32,8 @@ class PlanKeeper:
 
     def __init__(self) -> None:
         """Begin with plain steps."""
-        self._num_better = 0
+        # By exit: looks at it in a row that promised enough.
+        self._num_better: dict[int, int] = {}
         self._num_looks = 0
         self._on_since = 0
         self._on_gain = MIN_ON_GAIN
@@ -39,19 +42,19 @@ class PlanKeeper:
     def choose(
         self,
         current: StepPlan,
-        best: StepPlan,
         plain: StepPlan,
+        bests: Mapping[int, StepPlan],
         first: StepPlan | None = None,
         *,
         num_tried: int,
         is_fresh: bool,
     ) -> StepPlan:
-        """Return the plan to be in force, one of the three.
+        """Return the plan to be in force, one of these.
 
         Args:
             current: the one in force, for the sessions of now.
-            best: the best of all; may be plain.
             plain: without drafts.
+            bests: the best one that drafts at every exit that was looked at, if there is any.
             first: of most tokens expected, in force where there is nothing to hold on to; None:
                 the best.
             num_tried: steps with drafts that there were with about so many sessions.
@@ -63,24 +66,38 @@ class PlanKeeper:
             self._on_gain, self._failed_at = MIN_ON_GAIN, 0
         doubt = MAX_DOUBT / (1.0 + num_tried / 2.0)
         is_on = current.lens != plain.lens
+        best = max([plain, *bests.values()], key=_sure)
+        others = {e: each for e, each in bests.items() if not is_on or e != current.exit_layer}
+        gain = MIN_CHANGE_GAIN if is_on else self._on_gain + doubt
+        proven = self._proven(others, (1.0 + gain) * current.tokens_per_ns)
         if is_fresh:
             first = first or best
             is_better = first.expected_per_ns > (1.0 + doubt) * plain.expected_per_ns
             chosen = first if is_better else plain
         elif is_on and plain.expected_per_ns > current.expected_per_ns:
             chosen = self._leave(best, plain)
-        elif is_on and best.exit_layer == current.exit_layer and best.lens != plain.lens:
-            chosen = best if best.tokens_per_ns > current.tokens_per_ns else current
+        elif proven is not None:
+            chosen = proven
+        elif is_on:
+            chosen = max(current, bests.get(current.exit_layer, current), key=_sure)
         else:
-            gain = MIN_CHANGE_GAIN if is_on else self._on_gain + doubt
-            is_better = best.tokens_per_ns > (1.0 + gain) * current.tokens_per_ns
-            self._num_better = self._num_better + 1 if is_better else 0
-            chosen = best if self._num_better >= NUM_IN_A_ROW else current
-        if chosen is not current:
-            self._num_better = 0
+            chosen = current
+        if chosen.exit_layer != current.exit_layer or (chosen.lens == plain.lens) == is_on:
+            self._num_better.clear()
         if not is_on and chosen.lens != plain.lens:
             self._on_since = self._num_looks
         return chosen
+
+    def _proven(self, others: Mapping[int, StepPlan], least_rate: float) -> StepPlan | None:
+        """Return the best of those that promised more than this for long enough, if any."""
+        proven = []
+        for exit_layer, best in others.items():
+            is_better = best.tokens_per_ns > least_rate
+            num_better = self._num_better.get(exit_layer, 0) + 1 if is_better else 0
+            self._num_better[exit_layer] = num_better
+            if num_better >= NUM_IN_A_ROW:
+                proven.append(best)
+        return max(proven, key=_sure, default=None)
 
     def _leave(self, best: StepPlan, plain: StepPlan) -> StepPlan:
         """Leave a plan that plain steps beat: for a much better one, else for those."""
@@ -90,3 +107,7 @@ class PlanKeeper:
             self._on_gain = min(MAX_ON_GAIN, 2.0 * self._on_gain)
             self._failed_at = len(plain.lens)
         return plain
+
+
+def _sure(plan: StepPlan) -> float:
+    return plan.tokens_per_ns

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.evidence.prior import Prior
 from shared.control.evidence.session_evidence import SessionEvidence
+from shared.control.evidence.survival import Survival
 from shared.control.session_guard import SessionGuard
 from shared.control.step_plan import Outlook
 from shared.control.steps import RoundOutcome, SessionLoad
@@ -34,6 +35,8 @@ class SessionFiles:
         self._guards: dict[str, SessionGuard] = {}
         # Of sessions that are not open yet: what they begin with.
         self._carried: dict[str, tuple[Prior | None, bytes | None]] = {}
+        # Made of what was told last of an exit.
+        self._outlooks: dict[str, dict[int, Outlook]] = {}
         # Sessions all of whose exits are read in the step at hand.
         self._num_read = 0
 
@@ -73,6 +76,7 @@ class SessionFiles:
         """Forget a session that ended; unknown keys are fine."""
         self.book.forget(key)
         self._guards.pop(key, None)
+        self._outlooks.pop(key, None)
         self._carried.pop(key, None)
 
     # --- planning -------------------------------------------------------------------------------
@@ -93,21 +97,13 @@ class SessionFiles:
             return Outlook()
         if exit_layer not in load.exits:
             exit_layer = wished.exit_layer
-        num_places = wished.max_draft_len
-        survival = self.book.survival(load.key, exit_layer, num_places)
-        sure: list[float] = []
-        for kept, error in zip(survival.kept, survival.errors, strict=True):
-            worth = max(0.0, kept - NUM_DOUBTED * error)
-            # What is sure must fall with the place, as what is likely does.
-            sure.append(min(worth, sure[-1]) if sure else worth)
-        return Outlook(
-            survival.kept,
-            (1.0,) * num_places,
-            exit_layer,
-            resume_layer(wished.at_exit(exit_layer)),
-            load.is_pinned,
-            sure,
-        )
+        survival = self.book.survival(load.key, exit_layer, wished.max_draft_len)
+        told = self._outlooks.setdefault(load.key, {})
+        outlook = told.get(exit_layer)
+        if outlook is None or outlook.kept is not survival.kept:
+            layer = resume_layer(wished.at_exit(exit_layer))
+            outlook = told[exit_layer] = _outlook(survival, exit_layer, layer, load.is_pinned)
+        return outlook
 
     def shadow(
         self, loads: Sequence[SessionLoad], decisions: Sequence[Decision], most: int
@@ -167,6 +163,15 @@ class SessionFiles:
                     round_ns=ns,
                     plain_ns=plain_ns,
                 )
+
+
+def _outlook(survival: Survival, exit_layer: int, resume_layer: int, is_pinned: bool) -> Outlook:
+    sure: list[float] = []
+    for kept, error in zip(survival.kept, survival.errors, strict=True):
+        worth = max(0.0, kept - NUM_DOUBTED * error)
+        # What is sure must fall with the place, as what is likely does.
+        sure.append(min(worth, sure[-1]) if sure else worth)
+    return Outlook(survival.kept, exit_layer, resume_layer, is_pinned, sure)
 
 
 def _exits_of(load: SessionLoad) -> tuple[int, ...]:

@@ -22,6 +22,8 @@ LONGEST_PAUSE = 256
 QUIET_POSITIONS = 512
 # How slowly the mean and spread of rounds' losses follow.
 SPREAD_RATE = 1.0 / 16.0
+# Rounds before anything is turned off: two that a stall of the machine made slow say nothing.
+MIN_ROUNDS = 4
 # A plan takes at most four plain steps and brings a token: what a round loses beyond that was not
 # the draft's doing, and one stall of the machine must not turn drafts off.
 MAX_ROUND_LOSS = 3.0
@@ -37,6 +39,7 @@ class SessionGuard:
         self._num_left = 0
         self._num_quiet = 0
         self._num_trips = 0
+        self._num_rounds = 0
         # Of rounds with a draft: mean loss and its variance, and mean tokens.
         self._mean: float | None = None
         self._variance = 0.0
@@ -79,6 +82,7 @@ class SessionGuard:
             return False
         loss = min(round_ns / plain_ns - num_emitted, MAX_ROUND_LOSS)
         self._loss += loss
+        self._num_rounds += 1
         self._num_tokens += SPREAD_RATE * (num_emitted - self._num_tokens)
         mean = loss if self._mean is None else self._mean
         off_mean = loss - mean
@@ -86,13 +90,15 @@ class SessionGuard:
         self._variance += SPREAD_RATE * (off_mean * off_mean - self._variance)
         # g is a sum that forgets: of that many rounds' worth of variance.
         num_rounds = MEMORY_POSITIONS / (2.0 * self._num_tokens)
-        if self._loss <= MAX_LOSS + sqrt(self._variance * num_rounds):
+        is_sure = self._loss > MAX_LOSS + sqrt(self._variance * num_rounds)
+        if not is_sure or self._num_rounds < MIN_ROUNDS:
             return False
         self._trip()
         return True
 
     def _trip(self) -> None:
         self._num_trips += 1
+        self._num_rounds = 0
         self._loss = 0.0
         self._num_left = self._pause
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)

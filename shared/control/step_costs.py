@@ -19,6 +19,7 @@ measured since is slower too. A measurement takes O(1), a reading microseconds.
 from collections.abc import Mapping
 from math import log
 
+from shared.control.cost_reader import CostReader
 from shared.control.pace import OUTLIER, Pace
 from shared.control.row_curve import RowCurve
 
@@ -145,6 +146,10 @@ class StepCosts:
             return None
         return self._pass_pace.factor * self._read(parts)
 
+    def reader(self) -> CostReader:
+        """Return the costs of now, for one look at plans; at least one pass must be known."""
+        return CostReader(self)
+
     def num_measured(self, num_rows: int) -> float:
         """Return how many measurements stand behind a pass of so many rows from layer 0 on."""
         return self._pass_curve.num_measured(num_rows) if self._pass_curve.is_known else 0.0
@@ -174,7 +179,7 @@ class StepCosts:
         for layer in sorted(rows_by_resume_layer):
             if rows_by_resume_layer[layer] <= 0:
                 continue
-            share = self._share(layer)
+            share = self.share_behind(layer)
             if parts:
                 parts[-1] = (num_active, max(0.0, before - share))
             num_active += rows_by_resume_layer[layer]
@@ -185,7 +190,7 @@ class StepCosts:
     def _read(self, parts: Parts) -> float:
         return sum(share * self._pass_curve.at(rows) for rows, share in parts)
 
-    def _share(self, layer: int) -> float:
+    def share_behind(self, layer: int) -> float:
         """Return the share of a pass that lies behind a layer, the head included."""
         if layer == 0:
             return 1.0
@@ -207,7 +212,7 @@ class StepCosts:
             num_active += rows_by_resume_layer[layer]
             active_ns = self._pass_curve.at(num_active)
             if layer:
-                share = self._share(layer)
+                share = self.share_behind(layer)
                 weight = share * (active_ns - before_ns) / read_ns
                 guess = self._share_of_layers(layer)
                 moved = share * (1.0 + SHARE_RATE * error * weight)

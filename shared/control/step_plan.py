@@ -11,30 +11,34 @@ Plans are searched and compared by what drafts bring for sure: the expectation l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-from shared.control.step_costs import StepCosts
+from shared.control.cost_reader import CostReader
 
 # Caps on the longest draft that are tried, beside the longest wish.
 CAPS = (1, 2, 3, 4, 6, 8, 12)
+# With so many sessions and more, these: lengths differ from session to session anyway.
+MANY_SESSIONS, CAPS_OF_MANY = 6, (1, 2, 4, 8)
 # Most points at which one cap's numbers of places are tried.
 MAX_TRIES = 8
 # A step with drafts takes at most so many plain ones.
 MAX_PLAIN_STEPS = 4.0
 
+# What a place brings for sure, negated; the place; the session's index.
+Place = tuple[float, int, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What one session's draft would bring and take.
+    """What one session's draft would bring.
 
-    kept: P(the first j drafts are kept); made: P(at least j are made), both for j = 1 .. its wish;
-        empty: the session stays plain.
+    kept: P(the first j drafts are kept), j = 1 .. its wish; empty: the session stays plain.
     exit_layer: of its draft; resume_layer: where verification takes its rows up.
     is_fixed: whether it drafts as long as it wishes, whatever that costs.
     sure: `kept` less what its error makes doubtful; falls with j too. Empty: `kept` itself.
     """
 
     kept: Sequence[float] = ()
-    made: Sequence[float] = ()
     exit_layer: int = 0
     resume_layer: int = 0
     is_fixed: bool = False
@@ -73,17 +77,20 @@ class StepPlanner:
 
     def __init__(
         self,
-        costs: StepCosts,
+        costs: CostReader,
         outlooks: Sequence[Outlook],
         overhead_ns: float,
         exit_layer: int = 0,
     ) -> None:
-        """Take the costs, which must be known, and the sessions, at least one, at an exit."""
+        """Take the costs of now and the sessions, at least one, at an exit."""
         self._costs = costs
         self._outlooks = outlooks
         self._overhead_ns = overhead_ns
         self._exit_layer = exit_layer
         self._fixed = [len(each.kept) if each.is_fixed else 0 for each in outlooks]
+        free = {(each.exit_layer, each.resume_layer) for each in outlooks if each.kept}
+        # Where all drafts come from one exit: that, and where they are verified from.
+        self._even = free.pop() if len(free) == 1 and not any(self._fixed) else None
 
     @property
     def outlooks(self) -> Sequence[Outlook]:
@@ -92,161 +99,139 @@ class StepPlanner:
 
     def rate(self, lens: Sequence[int]) -> StepPlan:
         """Return the plan of given lengths, each at most the session's wish."""
-        tally = self._tally(lens)
-        return self._plan(lens, tally)
+        worths = [each.worth for each in self._outlooks]
+        num_sure = sum(sum(worth[:k]) for worth, k in zip(worths, lens, strict=True) if k)
+        price = min(
+            (
+                worth[k - 1]
+                for worth, k, fixed in zip(worths, lens, self._fixed, strict=True)
+                if k and not fixed
+            ),
+            default=1.0,
+        )
+        return self._plan(lens, len(lens) + num_sure, self._step_ns(lens), price)
 
     def rate_plain(self) -> StepPlan:
         """Return the plan in which nobody drafts but the fixed."""
         return self.rate(self._fixed)
 
-    def under_caps(self) -> list[StepPlan]:
+    def under_caps(self, plain: StepPlan | None = None) -> list[StepPlan]:
         """Return the best plan that drafts under each cap, shortest first; fixed drafts apart.
 
         Empty where nobody may draft, or no step with drafts is short enough.
+
+        Args:
+            plain: `rate_plain()`, if it is at hand.
         """
-        limit_ns = MAX_PLAIN_STEPS * self.rate_plain().step_ns
+        limit_ns = MAX_PLAIN_STEPS * (plain or self.rate_plain()).step_ns
+        free = [index for index, each in enumerate(self._outlooks) if self._is_free(each)]
+        most = max((len(self._outlooks[index].kept) for index in free), default=0)
+        all_caps = CAPS if len(self._outlooks) < MANY_SESSIONS else CAPS_OF_MANY
+        caps = (*(cap for cap in all_caps if cap < most), most)
+        if len(free) == 1:
+            return self._under_caps_of_one(free[0], caps, limit_ns)
         places = sorted(
             (-worth, place, index)
-            for index, each in enumerate(self._outlooks)
-            if not each.is_fixed
-            for place, worth in enumerate(each.worth, 1)
+            for index in free
+            for place, worth in enumerate(self._outlooks[index].worth, 1)
         )
-        most = max((place for _, place, _ in places), default=0)
-        caps = (*(cap for cap in CAPS if cap < most), most)
-        if len(places) == most:
-            return self._under_caps_of_one(places, caps, limit_ns)
         plans = []
         for cap in caps:
             under = places if cap == most else [each for each in places if each[1] <= cap]
             plans.append(self._best_prefix(under, limit_ns))
         return [plan for plan in plans if plan is not None]
 
-    def _under_caps_of_one(
-        self, places: Sequence[tuple[float, int, int]], caps: Sequence[int], limit_ns: float
-    ) -> list[StepPlan]:
-        """Return the best plan under each cap where one session alone is free, in one go."""
-        tally = self._tally(self._fixed)
-        plans: list[StepPlan] = []
-        best: StepPlan | None = None
-        for worth, place, index in places:
-            tally.add(self._outlooks[index], place)
-            if place not in caps:
-                continue
-            step_ns = tally.step_ns(self._costs) + self._overhead_ns
-            if step_ns > limit_ns:
-                break
-            rate = tally.num_tokens / step_ns
-            if best is None or rate > best.tokens_per_ns:
-                lens = (*self._fixed[:index], place, *self._fixed[index + 1 :])
-                expected = tally.num_expected / step_ns
-                best = StepPlan(lens, rate, step_ns, -worth, expected, self._exit_layer)
-            plans.append(best)
-        return plans
-
     def best(self) -> StepPlan:
         """Return the best plan found; the plain one where nothing is better."""
         return max([self.rate_plain(), *self.under_caps()], key=lambda plan: plan.tokens_per_ns)
 
-    def _best_prefix(
-        self, places: Sequence[tuple[float, int, int]], limit_ns: float
-    ) -> StepPlan | None:
-        """Return the best plan that takes the first so many of the places."""
-        stride = -(-len(places) // MAX_TRIES) or 1
-        tally = self._tally(self._fixed)
-        best_rate, best_ns, best_num, best_expected = 0.0, 0.0, 0, 0.0
-        for num_taken, (_, place, index) in enumerate(places, 1):
-            tally.add(self._outlooks[index], place)
-            if num_taken % stride and num_taken != len(places):
-                continue
-            step_ns = tally.step_ns(self._costs) + self._overhead_ns
+    def _under_caps_of_one(
+        self, index: int, caps: Sequence[int], limit_ns: float
+    ) -> list[StepPlan]:
+        """Return the best plan under each cap where one session alone is free, in one go."""
+        outlook, lens = self._outlooks[index], list(self._fixed)
+        num_fixed = self._num_fixed_tokens()
+        sure, kept = list(accumulate(outlook.worth)), list(accumulate(outlook.kept))
+        num_expected = len(lens) + sum(sum(each.kept) for each in self._outlooks if each.is_fixed)
+        plans: list[StepPlan] = []
+        best, best_rate = None, 0.0
+        for cap in caps:
+            lens[index] = cap
+            step_ns = self._taken_ns(lens, 1, cap, cap)
             if step_ns > limit_ns:
                 break
-            rate = tally.num_tokens / step_ns
-            if rate > best_rate:
-                best_rate, best_ns, best_num = rate, step_ns, num_taken
-                best_expected = tally.num_expected / step_ns
-        if not best_num:
-            return None
+            rate = (num_fixed + sure[cap - 1]) / step_ns
+            if best is None or rate > best_rate:
+                price, expected = outlook.worth[cap - 1], (num_expected + kept[cap - 1]) / step_ns
+                best_rate = rate
+                best = StepPlan(tuple(lens), rate, step_ns, price, expected, self._exit_layer)
+            plans.append(best)
+        return plans
+
+    def _best_prefix(self, places: Sequence[Place], limit_ns: float) -> StepPlan | None:
+        """Return the best plan that takes the first so many of the places."""
+        stride = -(-len(places) // MAX_TRIES) or 1
         lens = list(self._fixed)
-        for _, place, index in places[:best_num]:
+        num_tokens = self._num_fixed_tokens()
+        num_drafting = longest = 0
+        best: StepPlan | None = None
+        for num_taken, (worth, place, index) in enumerate(places, 1):
             lens[index] = place
-        price = -places[best_num - 1][0]
-        return StepPlan(tuple(lens), best_rate, best_ns, price, best_expected, self._exit_layer)
+            num_tokens -= worth
+            if place == 1:
+                num_drafting += 1
+            if place > longest:
+                longest = place
+            if num_taken % stride and num_taken != len(places):
+                continue
+            step_ns = self._taken_ns(lens, num_drafting, num_taken, longest)
+            if step_ns > limit_ns:
+                break
+            if best is None or num_tokens > best.tokens_per_ns * step_ns:
+                best = self._plan(lens, num_tokens, step_ns, -worth)
+        return best
 
-    def _tally(self, lens: Sequence[int]) -> "_Tally":
-        tally = _Tally(len(self._outlooks))
-        for outlook, draft_len in zip(self._outlooks, lens, strict=True):
-            for place in range(1, draft_len + 1):
-                tally.add(outlook, place)
-        return tally
+    @staticmethod
+    def _is_free(outlook: Outlook) -> bool:
+        return bool(outlook.kept) and not outlook.is_fixed
 
-    def _plan(self, lens: Sequence[int], tally: "_Tally") -> StepPlan:
-        step_ns = tally.step_ns(self._costs) + self._overhead_ns
-        price = min(
-            (
-                each.worth[draft_len - 1]
-                for each, draft_len in zip(self._outlooks, lens, strict=True)
-                if draft_len and not each.is_fixed
-            ),
-            default=1.0,
-        )
+    def _num_fixed_tokens(self) -> float:
+        """Return the tokens of a step in which nobody drafts but the fixed."""
+        fixed = (sum(each.worth) for each in self._outlooks if each.is_fixed)
+        return len(self._outlooks) + sum(fixed)
+
+    def _plan(
+        self, lens: Sequence[int], num_tokens: float, step_ns: float, price: float
+    ) -> StepPlan:
+        kept = (sum(each.kept[:k]) for each, k in zip(self._outlooks, lens, strict=True) if k)
         return StepPlan(
             tuple(lens),
-            tally.num_tokens / step_ns,
+            num_tokens / step_ns,
             step_ns,
             price,
-            tally.num_expected / step_ns,
+            (len(lens) + sum(kept)) / step_ns,
             self._exit_layer,
         )
 
+    def _taken_ns(
+        self, lens: Sequence[int], num_drafting: int, num_taken: int, longest: int
+    ) -> float:
+        """Predict a step in which so many places of so many free sessions are taken."""
+        if self._even is None:
+            return self._step_ns(lens)
+        num_plain, num_rows = len(lens) - num_drafting, num_taken + num_drafting
+        return self._costs.even_ns(*self._even, num_plain, num_rows, longest) + self._overhead_ns
 
-class _Tally:
-    """Expected rows, draft steps and tokens of a step, added up place by place."""
-
-    __slots__ = (
-        "_draft_rows",
-        "_exit_layer",
-        "_none_left",
-        "_num_steps",
-        "_rows",
-        "num_expected",
-        "num_tokens",
-    )
-
-    def __init__(self, num_sessions: int) -> None:
-        self.num_tokens = float(num_sessions)
-        self.num_expected = float(num_sessions)
-        self._rows: dict[int, float] = {0: float(num_sessions)}
-        self._draft_rows = 0.0
-        self._num_steps = 0.0
-        # By place: the chance that nobody makes a draft there; their rest is the steps.
-        self._none_left: list[float] = []
-        self._exit_layer = 0
-
-    def add(self, outlook: Outlook, place: int) -> None:
-        """Let a session draft at its next place."""
-        made = outlook.made[place - 1]
-        layer = outlook.resume_layer
-        if place == 1:
-            # The pending token's row moves from layer 0 to where the drafts join; the closing row.
-            self._rows[0] -= 1.0
-            self._rows[layer] = self._rows.get(layer, 0.0) + 1.0
-            self._draft_rows += 1.0
-            self._exit_layer = max(self._exit_layer, outlook.exit_layer)
-        self._rows[layer] += made
-        self._draft_rows += made
-        self.num_tokens += outlook.worth[place - 1]
-        self.num_expected += outlook.kept[place - 1]
-        if place > len(self._none_left):
-            self._none_left.append(1.0)
-        none_left = self._none_left[place - 1]
-        self._num_steps += none_left * made
-        self._none_left[place - 1] = none_left * (1.0 - made)
-
-    def step_ns(self, costs: StepCosts) -> float:
-        """Predict the step; costs that are not known count as nothing."""
-        pass_ns = costs.pass_ns(self._rows) or 0.0
-        if not self._num_steps:
-            return pass_ns
-        per_step = self._draft_rows / (self._num_steps + 1.0)
-        return pass_ns + (costs.draft_ns(self._exit_layer, per_step, self._num_steps) or 0.0)
+    def _step_ns(self, lens: Sequence[int]) -> float:
+        """Predict a step of given lengths, whatever exits they come from."""
+        rows: dict[int, int] = {}
+        num_draft_rows = longest = exit_layer = 0
+        for each, draft_len in zip(self._outlooks, lens, strict=True):
+            layer = each.resume_layer if draft_len else 0
+            rows[layer] = rows.get(layer, 0) + draft_len + 1
+            if draft_len:
+                num_draft_rows += draft_len + 1
+                longest = max(longest, draft_len)
+                exit_layer = max(exit_layer, each.exit_layer)
+        step_ns = self._costs.mixed_ns(rows, exit_layer, num_draft_rows, longest)
+        return step_ns + self._overhead_ns

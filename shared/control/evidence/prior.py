@@ -19,7 +19,7 @@ LEAST_RATE = 0.02
 TASK_WEIGHT = 48.0
 PRIOR_WEIGHT = 32.0
 NO_PRIOR_WEIGHT = 8.0
-NO_PRIOR_RATE = 0.5
+NO_PRIOR_RATE = 0.7
 # Positions from which on a task's totals are believed to be the task's own.
 MIN_TASK_POSITIONS = 2000
 

@@ -24,6 +24,10 @@ from shared.control.evidence.virtual_rounds import MEMORY, VirtualRounds
 LEAST_WEIGHT = 4.0
 # What counts weigh after an alarm, and those of an earlier turn.
 ALARM_WEIGHT = 0.25
+# Positions after which the chances of exits that were not read are told anew, for their fading.
+REFRESH_POSITIONS = 64
+# Positions behind which what an exit showed is not compared with what another shows now.
+RECENT_POSITIONS = 16
 CARRIED_WEIGHT = 0.5
 
 
@@ -48,8 +52,9 @@ class SessionEvidence:
         self._rounds = VirtualRounds(exits)
         self._alarm = ChangeAlarm(prior)
         self._flushed = PlaceTotals()
-        # Until the next round: of J places by exit.
-        self._survival: dict[int, Survival] = {}
+        # What was told of an exit and so many places, until something new is known of it.
+        self._survival: dict[int, dict[int, Survival]] = {}
+        self._refreshed_at = 0
         if carried is not None:
             self.adopt(carried=carried)
 
@@ -76,26 +81,42 @@ class SessionEvidence:
         Raises:
             ValueError: an exit's reads are not one per position.
         """
-        self._survival.clear()
         self._rounds.note(observation)
         self.tape.note(observation)
         has_changed = self._alarm.note(observation, self.tape, exit_in_use)
         if has_changed:
             self.num_alarms += 1
             self._rounds.fade(ALARM_WEIGHT)
+        self._forget_told(observation, is_all=has_changed)
         return has_changed
 
+    def _forget_told(self, observation: Observation, *, is_all: bool) -> None:
+        """Let chances be told anew of exits that were read; at times of those that only faded."""
+        if is_all or self.num_positions >= self._refreshed_at + REFRESH_POSITIONS:
+            self._survival.clear()
+            self._refreshed_at = self.num_positions
+        for exit_layer in observation.reads:
+            self._survival.pop(exit_layer, None)
+
     def survival(self, exit_layer: int, num_places: int = NUM_PLACES) -> Survival:
-        """Return the chances of drafts from an exit; of one never read, what is believed."""
-        survival = self._survival.get(exit_layer)
-        if survival is None:
-            survival = self._survival[exit_layer] = estimate_survival(
+        """Return the chances of drafts from an exit; of one never read, what is believed.
+
+        The same object as long as nothing new is known.
+        """
+        told = self._survival.setdefault(exit_layer, {})
+        if num_places not in told:
+            told[num_places] = estimate_survival(
                 self._rounds.reached(exit_layer),
                 self._rounds.matched(exit_layer),
                 self.prior.rates_of(exit_layer),
                 self._prior_weight(exit_layer),
-            )
-        return survival.places(num_places)
+            ).places(num_places)
+        return told[num_places]
+
+    def is_stale(self, exit_layer: int) -> bool:
+        """Say whether an exit was not read at any of the last positions; a young session has few."""
+        is_young = self.num_positions < RECENT_POSITIONS
+        return not is_young and self.tape.recent(exit_layer, RECENT_POSITIONS)[0] == 0
 
     def adopt(self, prior: Prior | None = None, carried: bytes | None = None) -> None:
         """Take belief or an earlier turn's state that came late, as if it had been there at first.

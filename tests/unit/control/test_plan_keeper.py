@@ -15,8 +15,11 @@ def plan(draft_len: int, rate: float, size: int = 4) -> StepPlan:
 PLAIN = plan(0, 1.0)
 
 
-def look(keeper: PlanKeeper, current: StepPlan, best: StepPlan, num_tried: int = TRIED) -> StepPlan:
-    return keeper.choose(current, best, PLAIN, num_tried=num_tried, is_fresh=False)
+def look(
+    keeper: PlanKeeper, current: StepPlan, *bests: StepPlan, num_tried: int = TRIED
+) -> StepPlan:
+    by_exit = {best.exit_layer: best for best in bests}
+    return keeper.choose(current, PLAIN, by_exit, num_tried=num_tried, is_fresh=False)
 
 
 def test_drafting_begins_at_the_second_look_that_promises_enough() -> None:
@@ -61,6 +64,36 @@ def test_another_exit_needs_a_small_gain_twice() -> None:
     assert look(keeper, current, good) is good
 
 
+def at_exit(exit_layer: int, rate: float) -> StepPlan:
+    return replace(plan(4, rate), exit_layer=exit_layer)
+
+
+def test_exits_are_proven_each_by_looks_of_its_own() -> None:
+    keeper = PlanKeeper()
+    current = at_exit(2, 1.2)
+    assert look(keeper, current, current, at_exit(3, 1.3)) is current
+    # Not looked at exit 3 meanwhile: that neither proves nor refutes it.
+    assert look(keeper, current, current, at_exit(4, 1.3)) is current
+    better = at_exit(3, 1.3)
+    assert look(keeper, current, current, better) is better
+
+
+def test_two_better_exits_do_not_keep_each_other_out() -> None:
+    keeper = PlanKeeper()
+    current = at_exit(2, 1.2)
+    assert look(keeper, current, at_exit(3, 1.31), at_exit(4, 1.3)) is current
+    best = at_exit(4, 1.31)
+    assert look(keeper, current, at_exit(3, 1.3), best) is best
+
+
+def test_a_look_that_refutes_an_exit_starts_its_count_anew() -> None:
+    keeper = PlanKeeper()
+    current, good, poor = at_exit(2, 1.2), at_exit(3, 1.3), at_exit(3, 1.2)
+    for best in (good, poor, good):
+        assert look(keeper, current, current, best) is current
+    assert look(keeper, current, current, good) is good
+
+
 def test_what_was_never_tried_must_promise_more() -> None:
     keeper = PlanKeeper()
     good = plan(2, 1.0 + MIN_ON_GAIN + 0.01)
@@ -73,7 +106,7 @@ def test_what_was_never_tried_must_promise_more() -> None:
 
 def test_new_sessions_take_the_best_plan_at_once() -> None:
     good = plan(2, 1.01)
-    found = PlanKeeper().choose(PLAIN, good, PLAIN, num_tried=TRIED, is_fresh=True)
+    found = PlanKeeper().choose(PLAIN, PLAIN, {0: good}, num_tried=TRIED, is_fresh=True)
     assert found is good
 
 
@@ -101,5 +134,6 @@ def test_with_fewer_sessions_short_stays_are_forgiven() -> None:
     flips(keeper, 1.1, 50)
     few_plain, few_good = plan(0, 1.0, 2), plan(2, 1.06, 2)
     for _ in range(2):
-        found = keeper.choose(few_plain, few_good, few_plain, num_tried=TRIED, is_fresh=False)
+        bests = {0: few_good}
+        found = keeper.choose(few_plain, few_plain, bests, num_tried=TRIED, is_fresh=False)
     assert found is few_good

@@ -6,7 +6,7 @@ import pytest
 
 from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.evidence.local_prior import MAX_POSITIONS, LocalPrior
-from shared.control.evidence.prior import PlaceTotals, Prior
+from shared.control.evidence.prior import NO_PRIOR_RATE, PlaceTotals, Prior
 from shared.control.evidence.sampling_class import sampling_class_of
 from shared.speculation.vocabulary import SamplingParams
 from tests.unit.control.evidence.tapes import plain_observation
@@ -28,7 +28,7 @@ def first_rate(book: EvidenceBook, key: str) -> float:
 def test_a_first_session_begins_with_a_guess() -> None:
     book = EvidenceBook(EXITS)
     book.open("a", "greedy")
-    assert first_rate(book, "a") == 0.5
+    assert first_rate(book, "a") == pytest.approx(NO_PRIOR_RATE)
     assert "a" in book and len(book) == 1
 
 
@@ -41,7 +41,7 @@ def test_a_session_begins_with_what_others_of_its_class_showed() -> None:
     book.open("next", "greedy")
     book.open("warm", "warm")
     assert first_rate(book, "next") == pytest.approx(0.85, abs=0.06)
-    assert first_rate(book, "warm") == 0.5
+    assert first_rate(book, "warm") == pytest.approx(NO_PRIOR_RATE)
     assert len(book) == 2
 
 
@@ -53,7 +53,7 @@ def test_a_cell_learns_while_sessions_run_and_counts_nothing_twice() -> None:
     play(book, "a", 1.1, 1)
     learned = book.prior("cool")
     # 64 matches in a row are 7 rounds of 8 with a bonus position, and one place more.
-    assert learned.rates_of(4)[0] == pytest.approx((8 * 0.5 + 8) / (8 + 8))
+    assert learned.rates_of(4)[0] == pytest.approx((8 * NO_PRIOR_RATE + 8) / (8 + 8))
     book.forget("a")
     assert book.prior("cool") == learned
     assert book.prior("cool").weight == 16.0
@@ -116,7 +116,7 @@ def test_a_corrupt_state_leaves_the_session_closed() -> None:
         book.open("a", "greedy", carried=b"?")
     assert "a" not in book
     book.open("a", "greedy")
-    assert first_rate(book, "a") == 0.5
+    assert first_rate(book, "a") == pytest.approx(NO_PRIOR_RATE)
 
 
 def test_forgetting_an_unknown_session_is_fine_and_using_one_is_not() -> None:

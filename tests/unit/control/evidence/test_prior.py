@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from shared.control.evidence.prior import PlaceTotals, Prior
+from shared.control.evidence.prior import NO_PRIOR_RATE, PlaceTotals, Prior
 
 
 def totals_of(
@@ -94,9 +94,9 @@ def test_malformed_fields_are_refused(pairs: dict[str, int | str], fault: str) -
         PlaceTotals.from_pairs(pairs)
 
 
-def test_who_knows_nothing_believes_one_half_at_little_weight() -> None:
+def test_who_knows_nothing_guesses_at_little_weight() -> None:
     prior = Prior.none([2, 4])
-    assert prior.rates_of(4) == (0.5,) * 8
+    assert prior.rates_of(4) == (NO_PRIOR_RATE,) * 8
     assert (prior.weight_of(4), prior.is_known, prior.is_task) == (8.0, False, False)
 
 
@@ -135,8 +135,8 @@ def test_rates_are_never_certain() -> None:
 
 def test_counts_without_a_level_above_are_believed_almost_as_they_are() -> None:
     prior = Prior.from_totals(totals_of({4: [992]}, {4: [896]}), None)
-    first = (8 * 0.5 + 896) / 1000
-    assert prior.rates_of(4) == pytest.approx((first,) * 8)
+    first = (8 * NO_PRIOR_RATE + 896) / 1000
+    assert prior.rates_of(4) == pytest.approx((first,) * 8, abs=0.002)
     assert prior.is_known
 
 
@@ -153,5 +153,5 @@ def test_no_counts_and_no_level_above_are_no_prior() -> None:
 
 def test_an_exit_that_a_prior_does_not_hold_is_guessed() -> None:
     prior = Prior.from_totals(totals_of({4: [9], 6: [0]}, {4: [5], 6: [0]}, 9999, 99), None)
-    assert prior.rates_of(6) == (0.5,) * 8
+    assert prior.rates_of(6) == (NO_PRIOR_RATE,) * 8
     assert prior.weight_of(6) == 8.0 < prior.weight_of(4)

@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.control.evidence.prior import Prior
-from shared.control.evidence.session_evidence import SessionEvidence
+from shared.control.evidence.observation import Observation, Read
+from shared.control.evidence.prior import NO_PRIOR_RATE, Prior
+from shared.control.evidence.session_evidence import (
+    RECENT_POSITIONS,
+    REFRESH_POSITIONS,
+    SessionEvidence,
+)
 from shared.control.evidence.virtual_rounds import MEMORY, VirtualRounds
 from tests.unit.control.evidence.tapes import (
     Arm,
@@ -181,7 +186,7 @@ def test_survival_is_the_same_until_the_next_round() -> None:
 
 def test_an_exit_that_is_not_among_the_sessions_own_is_known_once_it_is_read() -> None:
     evidence = evidence_of((4,))
-    assert evidence.survival(7).kept[0] == 0.5
+    assert evidence.survival(7).kept[0] == pytest.approx(NO_PRIOR_RATE)
     for _ in range(50):
         evidence.note(plain_observation({7: [1]}), 7)
     assert evidence.survival(7).kept[0] > 0.9
@@ -241,7 +246,7 @@ def test_an_earlier_turn_counts_half() -> None:
         )
         assert half == pytest.approx([0.5 * count for count in full], rel=1e-6)
         assert quarter == pytest.approx([0.25 * count for count in full], rel=1e-6)
-        assert carried.survival(exit_layer).kept[0] != pytest.approx(0.5, abs=0.01)
+        assert carried.survival(exit_layer).kept[0] != pytest.approx(NO_PRIOR_RATE, abs=0.01)
     assert carried.num_positions == 0
     assert carried.totals_since_flush().to_pairs() == {}
 
@@ -250,7 +255,7 @@ def test_exits_that_a_reader_does_not_have_are_dropped() -> None:
     carried = SessionEvidence((4, 9), Prior.none((4, 9)), played((2, 4)).save())
     assert sum(carried._rounds.reached(4)) > 0
     assert sum(carried._rounds.reached(2)) == sum(carried._rounds.reached(9)) == 0
-    assert carried.survival(9).kept[0] == 0.5
+    assert carried.survival(9).kept[0] == pytest.approx(NO_PRIOR_RATE)
 
 
 def test_a_state_that_comes_late_counts_as_if_it_had_been_there() -> None:
@@ -322,3 +327,29 @@ def test_a_state_at_the_bound_of_memory_is_taken() -> None:
         evidence.note(plain_observation({4: [0]}), None)
     carried = SessionEvidence((4,), Prior.none((4,)), evidence.save())
     assert carried._rounds.reached(4)[0] == pytest.approx(0.5 / (1 - MEMORY), rel=1e-5)
+
+
+def test_chances_are_told_anew_when_an_exit_was_read() -> None:
+    evidence = evidence_of(EXITS)
+    told = {exit_layer: evidence.survival(exit_layer, 12) for exit_layer in EXITS}
+    assert all(evidence.survival(exit_layer, 12) is told[exit_layer] for exit_layer in EXITS)
+    evidence.note(Observation(1, {EXITS[0]: [Read(False, 0.5)]}), None)
+    assert evidence.survival(EXITS[0], 12).kept[0] < told[EXITS[0]].kept[0]
+    assert evidence.survival(EXITS[1], 12) is told[EXITS[1]]
+
+
+def test_chances_of_an_exit_that_is_not_read_fade_at_times() -> None:
+    evidence = played(EXITS)
+    before = evidence.survival(EXITS[1])
+    evidence.note(Observation(REFRESH_POSITIONS, {}), None)
+    assert evidence.survival(EXITS[1]) != before
+
+
+def test_an_exit_is_stale_once_the_last_positions_did_not_show_it() -> None:
+    evidence = evidence_of(EXITS)
+    read, unread = EXITS[:2]
+    assert not evidence.is_stale(unread)
+    for _ in range(RECENT_POSITIONS):
+        evidence.note(Observation(1, {read: [Read(True, 0.5)]}), read)
+    assert evidence.is_stale(unread)
+    assert not evidence.is_stale(read)

@@ -1,0 +1,72 @@
+"""The costs of steps at one moment, read fast: a look at plans asks for tens of them. Pure.
+
+Times of rows are read off their curve once and kept for as long as the look lasts; exits share
+them. See `step_costs` for where they come from.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.control.step_costs import StepCosts
+
+
+class CostReader:
+    """What steps take now. Good for one look: costs that are learned meanwhile are not seen."""
+
+    __slots__ = ("_costs", "_drafts", "_rows")
+
+    def __init__(self, costs: "StepCosts") -> None:
+        """Take the costs, of which at least one pass must be known."""
+        self._costs = costs
+        # Passes through all layers by rows; draft steps by exit and rows.
+        self._rows: dict[int, float] = {}
+        self._drafts: dict[tuple[int, float], tuple[float, float]] = {}
+
+    def even_ns(
+        self, exit_layer: int, resume_layer: int, num_plain: int, num_rows: int, num_steps: int
+    ) -> float:
+        """Predict a step all of whose drafts come from one exit.
+
+        Args:
+            exit_layer: E; resume_layer: where verification takes the drafts' rows up.
+            num_plain: rows of sessions that do not draft.
+            num_rows: drafts and pending tokens of those that do.
+            num_steps: drafts of the longest; 0: nobody drafts.
+        """
+        if not num_steps:
+            return self._pass_ns(num_plain)
+        share = self._costs.share_behind(resume_layer)
+        pass_ns = share * self._pass_ns(num_plain + num_rows)
+        if num_plain:
+            pass_ns += (1.0 - share) * self._pass_ns(num_plain)
+        return pass_ns + self._draft_ns(exit_layer, num_rows / (num_steps + 1), num_steps)
+
+    def mixed_ns(
+        self, rows: Mapping[int, int], exit_layer: int, num_draft_rows: int, num_steps: int
+    ) -> float:
+        """Predict any step; what is not known counts as nothing.
+
+        Args:
+            rows: of the verify pass, by the layer at which they join.
+            exit_layer: the deepest that drafts; num_steps: drafts of the longest, or 0.
+            num_draft_rows: of all draft steps together, closing rows included.
+        """
+        pass_ns = self._costs.pass_ns(rows) or 0.0
+        if not num_steps:
+            return pass_ns
+        return pass_ns + self._draft_ns(exit_layer, num_draft_rows / (num_steps + 1), num_steps)
+
+    def _pass_ns(self, num_rows: int) -> float:
+        ns = self._rows.get(num_rows)
+        if ns is None:
+            ns = self._rows[num_rows] = self._costs.pass_ns({0: num_rows}) or 0.0
+        return ns
+
+    def _draft_ns(self, exit_layer: int, rows_per_step: float, num_steps: int) -> float:
+        """Return a phase as a line over its steps: that of one draft, and what each more takes."""
+        line = self._drafts.get((exit_layer, rows_per_step))
+        if line is None:
+            one, two = (self._costs.draft_ns(exit_layer, rows_per_step, n) or 0.0 for n in (1, 2))
+            line = self._drafts[exit_layer, rows_per_step] = (one, two - one)
+        return line[0] + (num_steps - 1) * line[1]
