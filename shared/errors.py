@@ -2,6 +2,7 @@
 
     ShortstackError
     ├── InvalidRequest        INVALID_ARGUMENT     400   the request must be mended; names the field
+    │   └── ContextExceeded   INVALID_ARGUMENT     400   prompt and new tokens do not fit the model
     ├── Unauthenticated       UNAUTHENTICATED      401
     ├── NotAllowed            PERMISSION_DENIED    403
     ├── ModelNotFound         NOT_FOUND            404
@@ -47,6 +48,10 @@ class InvalidRequest(ShortstackError):
 
     status = "INVALID_ARGUMENT"
     http_status = 400
+
+
+class ContextExceeded(InvalidRequest):
+    """Prompt and new tokens are longer than the model's context, or than the server allows."""
 
 
 class Unauthenticated(ShortstackError):
@@ -176,4 +181,9 @@ class Internal(ShortstackError):
 
 def all_errors() -> list[type[ShortstackError]]:
     """Return every class of the tree but its root."""
-    return sorted(ShortstackError.__subclasses__(), key=lambda cls: cls.__name__)
+    return sorted(_below(ShortstackError), key=lambda cls: cls.__name__)
+
+
+def _below(cls: type[ShortstackError]) -> list[type[ShortstackError]]:
+    below = cls.__subclasses__()
+    return below + [deeper for each in below for deeper in _below(each)]

@@ -45,7 +45,7 @@ class RunningRequest:
         try:
             await asyncio.wait_for(self.ended.wait(), WRITE_TIMEOUT_S)
         except TimeoutError:
-            self._cut_off("cancelled by request id")
+            self.cut_off("cancelled by request id")
             await self.ended.wait()
 
     @contextmanager
@@ -55,7 +55,7 @@ class RunningRequest:
             yield
             return
         timer = asyncio.get_running_loop().call_later(
-            timeout_s, self._cut_off_slow_reader, timeout_s
+            timeout_s, self.cut_off_slow_reader, timeout_s
         )
         try:
             yield
@@ -81,13 +81,15 @@ class RunningRequest:
         finally:
             self._is_waiting = False
 
-    def _cut_off_slow_reader(self, timeout_s: float) -> None:
+    def cut_off_slow_reader(self, timeout_s: float) -> None:
+        """End the request of a client that has taken nothing for so long."""
         fields = {"request_id": self._request_id, "timeout_s": timeout_s}
         log.warning("slow reader cut off", extra=fields)
         self.is_slow_reader = True
-        self._cut_off(f"the client has taken nothing for {timeout_s:g} s")
+        self.cut_off(f"the client has taken nothing for {timeout_s:g} s")
 
-    def _cut_off(self, reason: str) -> None:
+    def cut_off(self, reason: str) -> None:
+        """End the request wherever it is, at once; the client is told the reason if it reads."""
         self.cut_off_reason = reason
         self._task.cancel()
 
@@ -98,6 +100,10 @@ class ActiveRequests:
     def __init__(self) -> None:
         """Start with none."""
         self._by_id: dict[RequestId, RunningRequest] = {}
+
+    def __contains__(self, request_id: object) -> bool:
+        """Whether a request of this id is running."""
+        return request_id in self._by_id
 
     @contextmanager
     def entered(self, request_id: RequestId) -> Iterator[RunningRequest]:
@@ -124,3 +130,8 @@ class ActiveRequests:
             return False
         await running.cancel()
         return True
+
+    def cut_off_all(self, reason: str) -> None:
+        """End all requests at once."""
+        for running in self._by_id.values():
+            running.cut_off(reason)

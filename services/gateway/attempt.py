@@ -38,6 +38,7 @@ class SessionStarted:
 
     cell_id: str
     session_id: SessionId
+    num_cached_tokens: int = 0
 
 
 SessionEvent = SessionStarted | pb.GenerateTokens | pb.GenerateFinished
@@ -180,7 +181,8 @@ def _event_of(response: pb.GenerateResponse, session_id: SessionId) -> SessionEv
     if kind == "tokens":
         return response.tokens
     if kind == "started":
-        return SessionStarted(response.started.cell_id, session_id)
+        started = response.started
+        return SessionStarted(started.cell_id, session_id, started.num_cached_tokens)
     if kind == "finished":
         return response.finished
     if kind == "moved":

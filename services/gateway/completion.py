@@ -15,7 +15,7 @@ from services.gateway.attempt import SessionPlan, SessionStarted
 from services.gateway.cells import CellChannels
 from services.gateway.chat import ChatTurn
 from services.gateway.prefix_index import prefix_hashes
-from services.gateway.request import RequestLimits, TextRequest, fit_to_context
+from services.gateway.request import Prompt, RequestLimits, TextRequest, fit_to_context
 from services.gateway.request_log import RequestLog
 from services.gateway.router import Router
 from services.gateway.session import Session
@@ -46,13 +46,25 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftReport:
+    """What became of a round's draft, and why it was ordered so."""
+
+    draft_len: int
+    num_accepted: int
+    method: str
+    exit_layer: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
-    """What one round adds; the text may lag behind the ids."""
+    """What one round adds; the text may lag behind the ids. A plain round has no draft."""
 
     text: str
     token_ids: Sequence[int]
     sources: Sequence[pb.TokenSource]
     logprobs: Sequence[pb.TokenLogprobs]
+    draft: DraftReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,9 @@ class Finished:
 
     text: str
     reason: FinishReason
-    stop_reason: str
+    # The stop string that ended it, if one did; the id, if one did.
+    stop_string: str
+    stop_token_id: int | None
     prompt_len: int
     num_emitted: int
     summary: SpeculationSummary
@@ -69,6 +83,12 @@ class Finished:
     num_replays: int
     num_cached_tokens: int
     num_preemptions: int
+
+    @property
+    def stop_reason(self) -> str:
+        """What ended it, as text: the stop string or the id."""
+        is_id = self.stop_token_id is not None
+        return str(self.stop_token_id) if is_id else self.stop_string
 
 
 CompletionEvent = Started | Tokens | Finished
@@ -102,6 +122,7 @@ class Completion:
     _place: Place | None = None
     _prompt_len: int = 0
     _num_emitted: int = 0
+    _num_cached_tokens: int = 0
 
     def __post_init__(self) -> None:
         """Start the clock."""
@@ -131,7 +152,7 @@ class Completion:
         admission = self.tools.admission
         with self.running.waiting():
             admission.check_open(self.request.tenant)
-            prompt_ids = await self._encode()
+            prompt_ids = await encode_prompt(self.tools.tokenizer, self.request.prompt)
             self._prompt_len = len(prompt_ids)
             self.request = fit_to_context(self.request, self._prompt_len, self.limits)
             self._place = await stack.enter_async_context(admission.place(self._claim()))
@@ -170,6 +191,7 @@ class Completion:
                 self._log.note_session(event)
                 self._note_used()
                 if not is_started:
+                    self._num_cached_tokens = event.num_cached_tokens
                     yield self._started(event)
                 is_started = True
             else:
@@ -186,18 +208,6 @@ class Completion:
         assert self._place is not None, "a cell runs what has a place"
         self._place.num_used = self._prompt_len + self._num_emitted
 
-    async def _encode(self) -> tuple[int, ...]:
-        prompt = self.request.prompt
-        tokenizer = self.tools.tokenizer
-        if isinstance(prompt, str):
-            if len(prompt) <= MAX_INLINE_CHARS:
-                return tokenizer.encode(prompt)
-            return await asyncio.to_thread(tokenizer.encode, prompt)
-        turns = tuple(part for part in prompt if isinstance(part, ChatTurn))
-        if turns:
-            return await asyncio.to_thread(tokenizer.encode_chat, turns)
-        return tuple(part for part in prompt if isinstance(part, int))
-
     def _take(self, round_: pb.GenerateTokens) -> tuple[Tokens, str]:
         """Turn a round into text; return it with the stop string that it completed, if any."""
         assert self._text is not None, "tokens come after the prompt"
@@ -213,6 +223,7 @@ class Completion:
             token_ids=round_.token_ids[: piece.num_tokens],
             sources=sources,
             logprobs=round_.logprobs[: piece.num_tokens],
+            draft=_draft_report(round_, num_accepted),
         )
         return tokens, piece.stop_string
 
@@ -227,28 +238,28 @@ class Completion:
         )
 
     def _finish_as(self, event: pb.GenerateFinished) -> Finished:
-        stop_reason = str(event.stop_token_id) if event.HasField("stop_token_id") else ""
-        return self._finish(FinishReason(event.finish_reason), stop_reason, event)
+        return self._finish(FinishReason(event.finish_reason), told=event)
 
     def _finish(
         self,
         reason: FinishReason,
-        stop_reason: str = "",
+        stop_string: str = "",
         told: pb.GenerateFinished | None = None,
     ) -> Finished:
         """Return the end, with what the cell told of it; nothing where the gateway ended it."""
-        ended_by_string = reason is FinishReason.STOP and told is None
-        held = "" if ended_by_string or self._text is None else self._text.flush()
+        held = "" if stop_string or self._text is None else self._text.flush()
+        is_by_id = told is not None and told.HasField("stop_token_id")
         finished = Finished(
             text=held,
             reason=reason,
-            stop_reason=stop_reason,
+            stop_string=stop_string,
+            stop_token_id=told.stop_token_id if told and is_by_id else None,
             prompt_len=self._prompt_len,
             num_emitted=self._num_emitted,
             summary=self._summary,
             timings=told.timings if told else self._log.timings(),
             num_replays=self._session.num_replays if self._session else 0,
-            num_cached_tokens=told.num_cached_tokens if told else 0,
+            num_cached_tokens=self._num_cached_tokens,
             num_preemptions=told.num_preemptions if told else 0,
         )
         self._log.note_finished(finished.num_cached_tokens, finished.num_preemptions)
@@ -268,3 +279,28 @@ class Completion:
         finally:
             num_replays = self._session.num_replays if self._session else 0
             self._log.write(self._summary, self._prompt_len, self._num_emitted, num_replays)
+
+
+def _draft_report(round_: pb.GenerateTokens, num_accepted: int) -> DraftReport | None:
+    if not round_.draft_len:
+        return None
+    return DraftReport(
+        round_.draft_len, num_accepted, round_.method, round_.exit_layer, round_.reason
+    )
+
+
+async def encode_prompt(tokenizer: ModelTokenizer, prompt: Prompt) -> tuple[int, ...]:
+    """Return the ids of a prompt; long text and chats are tokenized off the event loop.
+
+    Raises:
+        Unsupported: a chat, and the model has no chat template.
+        InvalidRequest: the template refuses the turns.
+    """
+    if isinstance(prompt, str):
+        if len(prompt) <= MAX_INLINE_CHARS:
+            return tokenizer.encode(prompt)
+        return await asyncio.to_thread(tokenizer.encode, prompt)
+    turns = tuple(part for part in prompt if isinstance(part, ChatTurn))
+    if turns:
+        return await asyncio.to_thread(tokenizer.encode_chat, turns)
+    return tuple(part for part in prompt if isinstance(part, int))

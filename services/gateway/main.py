@@ -16,9 +16,10 @@ from services.gateway.admission import Admission, AdmissionLimits
 from services.gateway.cells import CellChannels, CellSource, StaticCells
 from services.gateway.completion import CompletionTools
 from services.gateway.model_infos import ModelInfos
+from services.gateway.parts import GatewayParts
 from services.gateway.request import RequestLimits
 from services.gateway.router import Router
-from services.gateway.servicer import GatewayParts, GatewayServicer
+from services.gateway.servicer import GatewayServicer
 from services.gateway.settings import GatewayServiceSettings, GatewaySettings
 from services.gateway.task_keys import TaskKeys, read_secret
 from services.gateway.tokenizer import load_limits, load_tokenizer

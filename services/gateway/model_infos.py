@@ -27,7 +27,7 @@ class ModelInfos:
         """Take what tells the live cells; nothing is asked yet."""
         self._read_cells = read_cells
         self._channels = channels
-        self._by_boot: dict[tuple[str, int], pb.ModelInfo] = {}
+        self._by_boot: dict[tuple[str, int], pb.GetVerifyInfoResponse] = {}
         self._task = PeriodicTask(poll_ms, self.refresh)
 
     async def start(self) -> None:
@@ -48,12 +48,23 @@ class ModelInfos:
 
     def models(self) -> list[pb.ModelInfo]:
         """Return each model once, by name."""
-        by_name = {info.model_name: info for info in self._by_boot.values()}
+        by_name = {info.model.model_name: info.model for info in self._by_boot.values()}
         return [by_name[name] for name in sorted(by_name)]
+
+    def of_model(self, model_name: str) -> list[pb.GetVerifyInfoResponse]:
+        """Return what each cell of a model said of itself at its boot."""
+        return [each for each in self._by_boot.values() if each.model.model_name == model_name]
+
+    def fingerprint_of(self, cell_id: str) -> str:
+        """Return the fingerprint of a cell's model; empty where it is not known."""
+        for (known_id, _), info in self._by_boot.items():
+            if known_id == cell_id:
+                return info.model.model_fingerprint
+        return ""
 
     def narrow(self, limits: ModelLimits, model_name: str) -> ModelLimits:
         """Return the limits that hold on every cell of a model, and its end-of-sequence ids."""
-        infos = [info for info in self._by_boot.values() if info.model_name == model_name]
+        infos = [info.model for info in self.of_model(model_name)]
         return replace(
             limits,
             vocab_size=min([limits.vocab_size, *(info.vocab_size for info in infos)]),
@@ -69,4 +80,4 @@ class ModelInfos:
         except ShortstackError as error:
             log.debug("no model info", extra={"cell_id": cell.cell_id, "error": error.message})
             return
-        self._by_boot[cell.cell_id, cell.boot_id] = info.model
+        self._by_boot[cell.cell_id, cell.boot_id] = info

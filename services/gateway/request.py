@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from services.gateway.chat import ROLES, ChatTurn
 from services.gateway.tokenizer import ModelLimits
 from shared.control.fair_queue import Priority
-from shared.errors import InvalidRequest, ModelNotFound
+from shared.errors import ContextExceeded, InvalidRequest, ModelNotFound
 from shared.ids import RequestId, new_request_id
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import (
@@ -102,7 +102,8 @@ def fit_to_context(request: TextRequest, prompt_len: int, limits: RequestLimits)
     """Fix the limit of new tokens: as asked for, or the default as far as the context allows.
 
     Raises:
-        InvalidRequest: prompt and new tokens do not fit; the lengths are named.
+        ContextExceeded: prompt and new tokens do not fit; the lengths are named.
+        InvalidRequest: there is no prompt, or fewer new tokens are allowed than are asked for.
     """
     max_context_len = limits.model.max_context_len
     max_prompt_len = limits.max_prompt_len or max_context_len
@@ -111,6 +112,7 @@ def fit_to_context(request: TextRequest, prompt_len: int, limits: RequestLimits)
         prompt_len <= max_prompt_len and prompt_len < max_context_len,
         "prompt",
         f"has {prompt_len} tokens; at most {min(max_prompt_len, max_context_len - 1)} are taken",
+        ContextExceeded,
     )
     num_left = max_context_len - prompt_len
     wanted = request.max_new_tokens or min(limits.default_max_new_tokens, num_left)
@@ -118,6 +120,7 @@ def fit_to_context(request: TextRequest, prompt_len: int, limits: RequestLimits)
         wanted <= num_left,
         "stop.max_new_tokens",
         f"is {wanted} behind a prompt of {prompt_len} tokens; the context holds {max_context_len}",
+        ContextExceeded,
     )
     _check(
         request.min_new_tokens <= wanted,
@@ -127,9 +130,11 @@ def fit_to_context(request: TextRequest, prompt_len: int, limits: RequestLimits)
     return replace(request, max_new_tokens=wanted)
 
 
-def _check(holds: bool, field: str, message: str) -> None:
+def _check(
+    holds: bool, field: str, message: str, error: type[InvalidRequest] = InvalidRequest
+) -> None:
     if not holds:
-        raise InvalidRequest(f"{field} {message}", field=field)
+        raise error(f"{field} {message}", field=field)
 
 
 def _request_id_of(message: pb.GenerateTextRequest) -> RequestId:

@@ -3,23 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
 from time import monotonic
 
 import grpc
 
-from services.gateway.active import ActiveRequests
-from services.gateway.cells import CellSource
 from services.gateway.completion import (
     Completion,
     CompletionEvent,
-    CompletionTools,
     Finished,
     Started,
     Tokens,
 )
-from services.gateway.model_infos import ModelInfos
-from services.gateway.request import RequestLimits, check_request
+from services.gateway.parts import GatewayParts
+from services.gateway.request import check_request
 from services.gateway.session_finder import SessionFinder
 from shared.control.registry import CellLease
 from shared.errors import Cancelled, InvalidRequest, ShortstackError
@@ -31,25 +27,12 @@ from shared.rpc.status import abort
 from shared.speculation.vocabulary import SpeculationSummary
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayParts:
-    """What the servicer speaks for."""
-
-    tools: CompletionTools
-    cells: CellSource
-    infos: ModelInfos
-    limits: RequestLimits
-    request_timeout_s: float
-    slow_reader_timeout_s: float
-
-
 class GatewayServicer(GatewayServiceServicer):
     """GatewayService."""
 
     def __init__(self, parts: GatewayParts) -> None:
-        """Start with no running requests."""
+        """Take what answers are made of."""
         self._parts = parts
-        self._active = ActiveRequests()
         self._finder = SessionFinder(lambda: parts.cells.cells, parts.tools.channels)
         self._last_words: set[asyncio.Task[None]] = set()
 
@@ -57,9 +40,9 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: pb.GenerateTextRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.GenerateTextResponse]:
         """Stream the completion of one prompt."""
-        limits = self._limits()
+        limits = self._parts.current_limits()
         checked = check_request(request, limits)
-        with self._active.entered(checked.request_id) as running:
+        with self._parts.active.entered(checked.request_id) as running:
             completion = Completion(
                 checked, limits, self._parts.tools, running, self._deadline_s(context)
             )
@@ -78,7 +61,7 @@ class GatewayServicer(GatewayServiceServicer):
         """End a running request."""
         if not request.request_id:
             raise InvalidRequest("request_id must not be empty", field="request_id")
-        was_running = await self._active.cancel(RequestId(request.request_id))
+        was_running = await self._parts.active.cancel(RequestId(request.request_id))
         return pb.CancelResponse(was_running=was_running)
 
     async def ListModels(
@@ -116,11 +99,6 @@ class GatewayServicer(GatewayServiceServicer):
         task = asyncio.create_task(tell())
         self._last_words.add(task)
         task.add_done_callback(self._last_words.discard)
-
-    def _limits(self) -> RequestLimits:
-        limits = self._parts.limits
-        model = self._parts.infos.narrow(limits.model, limits.model_name)
-        return replace(limits, model=model)
 
     def _deadline_s(self, context: grpc.aio.ServicerContext) -> float:
         timeout_s = self._parts.request_timeout_s

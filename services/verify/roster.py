@@ -56,7 +56,7 @@ class Roster:
             if not session.admitted_ns:
                 session.admitted_ns = now_ns
                 session.timings.queue_ns = now_ns - session.arrived_ns
-                self.events.append((session, Started()))
+                self.events.append((session, Started(session.num_cached)))
         self.events += self._waiting.refuse_late(now_ns)
         return bool(admitted)
 

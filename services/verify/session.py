@@ -82,7 +82,9 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The session has its pages."""
+    """The session has its pages; so many of its tokens came from the prefix cache."""
+
+    num_cached: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,8 +74,9 @@ class SessionStream:
 def to_message(event: Started | Emitted | Finished | Moved, cell_id: str) -> pb.GenerateResponse:
     """Return an event as a message."""
     match event:
-        case Started():
-            return pb.GenerateResponse(started=pb.GenerateStarted(cell_id=cell_id))
+        case Started(num_cached):
+            started = pb.GenerateStarted(cell_id=cell_id, num_cached_tokens=num_cached)
+            return pb.GenerateResponse(started=started)
         case Emitted():
             return pb.GenerateResponse(tokens=_tokens(event))
         case Moved():
@@ -99,6 +100,7 @@ def _tokens(event: Emitted) -> pb.GenerateTokens:
         method=event.decision.method,
         exit_layer=event.decision.exit_layer,
         draft_len=event.draft_len,
+        reason=event.decision.reason,
     )
 
 

@@ -476,13 +476,15 @@ class GenerateResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[GenerateStarted, _Mapping]] = ..., tokens: _Optional[_Union[GenerateTokens, _Mapping]] = ..., finished: _Optional[_Union[GenerateFinished, _Mapping]] = ..., moved: _Optional[_Union[GenerateMoved, _Mapping]] = ...) -> None: ...
 
 class GenerateStarted(_message.Message):
-    __slots__ = ("cell_id",)
+    __slots__ = ("cell_id", "num_cached_tokens")
     CELL_ID_FIELD_NUMBER: _ClassVar[int]
+    NUM_CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     cell_id: str
-    def __init__(self, cell_id: _Optional[str] = ...) -> None: ...
+    num_cached_tokens: int
+    def __init__(self, cell_id: _Optional[str] = ..., num_cached_tokens: _Optional[int] = ...) -> None: ...
 
 class GenerateTokens(_message.Message):
-    __slots__ = ("round_index", "token_ids", "sources", "logprobs", "method", "exit_layer", "draft_len")
+    __slots__ = ("round_index", "token_ids", "sources", "logprobs", "method", "exit_layer", "draft_len", "reason")
     ROUND_INDEX_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
@@ -490,6 +492,7 @@ class GenerateTokens(_message.Message):
     METHOD_FIELD_NUMBER: _ClassVar[int]
     EXIT_LAYER_FIELD_NUMBER: _ClassVar[int]
     DRAFT_LEN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     round_index: int
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     sources: _containers.RepeatedScalarFieldContainer[TokenSource]
@@ -497,7 +500,8 @@ class GenerateTokens(_message.Message):
     method: str
     exit_layer: int
     draft_len: int
-    def __init__(self, round_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., sources: _Optional[_Iterable[_Union[TokenSource, str]]] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., draft_len: _Optional[int] = ...) -> None: ...
+    reason: str
+    def __init__(self, round_index: _Optional[int] = ..., token_ids: _Optional[_Iterable[int]] = ..., sources: _Optional[_Iterable[_Union[TokenSource, str]]] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., draft_len: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class GenerateFinished(_message.Message):
     __slots__ = ("finish_reason", "stop_token_id", "speculation", "timings", "num_cached_tokens", "num_preemptions")

@@ -107,7 +107,9 @@ class FakeVerifyWorker(VerifyServiceServicer):
             raise self.trouble.refuses_with
         self.num_running += 1
         try:
-            yield pb.GenerateResponse(started=pb.GenerateStarted(cell_id=self.cell_id))
+            num_cached = self.memory.num_cached_tokens
+            started = pb.GenerateStarted(cell_id=self.cell_id, num_cached_tokens=num_cached)
+            yield pb.GenerateResponse(started=started)
             async for response in self._rounds(request):
                 yield response
         except (asyncio.CancelledError, GeneratorExit):
@@ -214,6 +216,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
             method="layerskip" if num_tokens > 1 else "off",
             exit_layer=2 if num_tokens > 1 else 0,
             draft_len=num_tokens - 1,
+            reason="policy" if num_tokens > 1 else "",
         )
 
 

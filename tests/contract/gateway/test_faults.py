@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from shared.errors import (
+    ContextExceeded,
     DeadlineExceeded,
     Internal,
     InvalidRequest,
@@ -442,8 +443,8 @@ async def test_a_tenant_over_its_rate_is_told_when_to_come_back(
     [
         ({"prompt": ""}, InvalidRequest, "prompt"),
         ({"token_ids": {"ids": [9999]}}, InvalidRequest, "token_ids"),
-        ({"token_ids": {"ids": [5] * 30}}, InvalidRequest, "prompt"),
-        ({"stop": {"max_new_tokens": 30}}, InvalidRequest, "stop.max_new_tokens"),
+        ({"token_ids": {"ids": [5] * 30}}, ContextExceeded, "prompt"),
+        ({"stop": {"max_new_tokens": 30}}, ContextExceeded, "stop.max_new_tokens"),
         ({"stop": {"max_new_tokens": 5000}}, InvalidRequest, "stop.max_new_tokens"),
         ({"sampling": {"top_p": 2}}, InvalidRequest, "sampling.top_p"),
         ({"stop_strings": [""]}, InvalidRequest, "stop_strings"),

@@ -173,7 +173,7 @@ async def test_what_the_cell_tells_of_its_memory_reaches_the_client(
     answer = await client.ask()
     assert (answer.finished.num_cached_tokens, answer.finished.num_preemptions) == (48, 2)
     stopped = await client.ask(stop_strings=[" girl"])
-    assert stopped.finished.num_cached_tokens == 0
+    assert stopped.finished.num_cached_tokens == 48
 
 
 async def test_prompts_that_begin_alike_go_to_one_cell(

@@ -58,10 +58,10 @@ async def test_events_become_messages_in_order() -> None:
     stream = make_stream(Resumes())
     logprobs = ((-0.5, [(7, -0.5), (9, -1.0)]),)
     sent = Emitted(3, (TokenId(7),), (TokenSource.BONUS,), logprobs, Decision(LAYERSKIP, 2, 4), 4)
-    for event in (Started(), sent, FINISHED):
+    for event in (Started(7), sent, FINISHED):
         stream.put(event)
     started, told, finished = await read(stream)
-    assert started.started.cell_id == "cell-1"
+    assert started.started == pb.GenerateStarted(cell_id="cell-1", num_cached_tokens=7)
     assert told.tokens == pb.GenerateTokens(
         round_index=3,
         token_ids=[7],
@@ -78,6 +78,7 @@ async def test_events_become_messages_in_order() -> None:
         method=LAYERSKIP,
         exit_layer=2,
         draft_len=4,
+        reason="policy",
     )
     assert finished.finished.finish_reason == pb.FINISH_REASON_STOP
     assert finished.finished.stop_token_id == 2
