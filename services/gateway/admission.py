@@ -80,6 +80,11 @@ class Admission:
         """Requests in the queue."""
         return len(self._queue)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether new requests are taken at all."""
+        return not self._is_closed
+
     def check_open(self, tenant: str) -> None:
         """Refuse early, before the size of a request is known, what would be refused anyway.
 

@@ -15,6 +15,8 @@ from typing import Any
 from services.gateway.admission import Admission, AdmissionLimits
 from services.gateway.cells import CellChannels, CellSource, StaticCells
 from services.gateway.completion import CompletionTools
+from services.gateway.http_face.app import create_app
+from services.gateway.http_face.server import HttpServer
 from services.gateway.model_infos import ModelInfos
 from services.gateway.parts import GatewayParts
 from services.gateway.request import RequestLimits
@@ -51,17 +53,23 @@ class Gateway:
         self._cells = _cell_source(settings, self._channels)
         self._infos = ModelInfos(lambda: self._cells.cells, self._channels, options.poll_cells_ms)
         self._admission = Admission(_admission_limits(options))
+        self._parts = self._make_parts(settings)
         self._server = ServiceServer([SERVICE_NAME], has_reflection=options.has_reflection)
-        servicer = GatewayServicer(self._parts(settings))
+        servicer = GatewayServicer(self._parts)
         add_GatewayServiceServicer_to_server(servicer, self._server.grpc_server)
         self.address = self._server.bind(options.listen)
+        self._http = self._make_http(options)
+        self.http_url = self._http.url if self._http else ""
 
     async def start(self) -> None:
         """Look for cells and accept requests."""
         await self._cells.start()
         await self._infos.start()
         await self._server.start()
-        log.info("serving", extra={"address": self.address, "num_cells": len(self._cells.cells)})
+        if self._http:
+            await self._http.start()
+        places = {"address": self.address, "http_url": self.http_url}
+        log.info("serving", extra={**places, "num_cells": len(self._cells.cells)})
 
     async def drain(self) -> None:
         """Refuse new requests and let running ones finish, up to the drain timeout."""
@@ -72,13 +80,23 @@ class Gateway:
             log.warning("drain timeout", extra={"num_cut_off": self._admission.num_running})
 
     async def stop(self) -> None:
-        """Close everything; requests still running are cut off."""
+        """Close everything; requests still running are cut off, and told so on both faces."""
+        self._admission.close()
+        self._parts.active.cut_off_all("the gateway shut down before the request had ended")
+        if self._http:
+            await self._http.stop()
         await self._server.stop(grace_s=0.1)
         await self._infos.stop()
         await self._cells.stop()
         await self._channels.close()
 
-    def _parts(self, settings: GatewayServiceSettings) -> GatewayParts:
+    def _make_http(self, options: GatewaySettings) -> HttpServer | None:
+        if not options.http_listen:
+            return None
+        app = create_app(self._parts, options.sse_comment_ms / 1000)
+        return HttpServer(app, options.http_listen)
+
+    def _make_parts(self, settings: GatewayServiceSettings) -> GatewayParts:
         options, path = settings.gateway, settings.model.path
         tools = CompletionTools(
             tokenizer=load_tokenizer(path),

@@ -75,10 +75,7 @@ def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> Tex
         InvalidRequest: a field is out of range.
         ModelNotFound: another model is asked for.
     """
-    if message.model not in ("", limits.model_name):
-        raise ModelNotFound(
-            f"model {message.model!r} is not served; {limits.model_name!r} is", field="model"
-        )
+    check_model(message.model, limits)
     return TextRequest(
         request_id=_request_id_of(message),
         model_name=limits.model_name,
@@ -86,7 +83,7 @@ def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> Tex
         sampling=_sampling_of(message, limits.model),
         max_new_tokens=_max_new_tokens_of(message.stop, limits),
         min_new_tokens=message.stop.min_new_tokens,
-        stop_token_ids=_ids_of(message.stop.stop_token_ids, limits.model, "stop.stop_token_ids"),
+        stop_token_ids=check_ids(message.stop.stop_token_ids, limits.model, "stop.stop_token_ids"),
         ignore_eos=message.stop.ignore_eos,
         stop_strings=_stop_strings_of(message),
         num_logprobs=_num_logprobs_of(message),
@@ -96,6 +93,17 @@ def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> Tex
         session_key=session_key_from_proto(message.session_key),
         task=task_label_from_proto(message.task, "task"),
     )
+
+
+def check_model(name: str, limits: RequestLimits) -> None:
+    """Refuse another model than the one served; empty takes that one.
+
+    Raises:
+        ModelNotFound: another one is named.
+    """
+    served = limits.model_name
+    if name not in ("", served):
+        raise ModelNotFound(f"model {name!r} is not served; {served!r} is", field="model")
 
 
 def fit_to_context(request: TextRequest, prompt_len: int, limits: RequestLimits) -> TextRequest:
@@ -155,15 +163,29 @@ def _prompt_of(message: pb.GenerateTextRequest, limits: ModelLimits) -> Prompt:
         return message.prompt
     if kind == "token_ids":
         _check(bool(message.token_ids.ids), "token_ids", "must not be empty")
-        return _ids_of(message.token_ids.ids, limits, "token_ids")
+        return check_ids(message.token_ids.ids, limits, "token_ids")
     _check(kind == "chat", "prompt", "is missing; send prompt, token_ids or chat")
-    _check(bool(message.chat.messages), "chat", "must not be empty")
-    for turn in message.chat.messages:
+    return check_turns(message.chat)
+
+
+def check_turns(chat: pb.ChatMessages) -> tuple[ChatTurn, ...]:
+    """Read the turns of a chat.
+
+    Raises:
+        InvalidRequest: there is none, or a role is not known.
+    """
+    _check(bool(chat.messages), "chat", "must not be empty")
+    for turn in chat.messages:
         _check(turn.role in ROLES, "chat.role", f"{turn.role!r} is none of {', '.join(ROLES)}")
-    return tuple(ChatTurn(turn.role, turn.content) for turn in message.chat.messages)
+    return tuple(ChatTurn(turn.role, turn.content) for turn in chat.messages)
 
 
-def _ids_of(ids: Iterable[int], limits: ModelLimits, field: str) -> tuple[int, ...]:
+def check_ids(ids: Iterable[int], limits: ModelLimits, field: str) -> tuple[int, ...]:
+    """Read token ids.
+
+    Raises:
+        InvalidRequest: one of them is not in the vocabulary; names the field.
+    """
     values = tuple(ids)
     highest = max(values, default=0)
     _check(

@@ -15,6 +15,9 @@ class GatewaySettings(Group):
     """SHORTSTACK_GATEWAY__*: the client's side."""
 
     listen: str = Field("127.0.0.1:50051", description="`host:port` or `unix:/path` for clients")
+    http_listen: str = Field(
+        "", description="`host:port` or `unix:/path` of the OpenAI-compatible API; empty: none"
+    )
     cells: str = Field("", description="targets of verify workers, with commas; instead of Redis")
     poll_cells_ms: int = Field(1000, ge=50, description="how often cells are looked up")
     default_max_new_tokens: int = Field(256, ge=1, description="limit where a request names none")
@@ -38,6 +41,11 @@ class GatewaySettings(Group):
     request_timeout_ms: int = Field(300_000, ge=1, description="longest life of a request")
     slow_reader_timeout_ms: int = Field(
         30_000, ge=0, description="a client that takes nothing for so long loses its request; 0: no"
+    )
+    sse_comment_ms: int = Field(
+        15_000,
+        ge=0,
+        description="an HTTP stream that had nothing to say for so long sends a comment; 0: no",
     )
     max_replays: int = Field(2, ge=0, description="other cells a request may be moved to")
     task_secret_path: Path | None = Field(

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from services.gateway.chat import ChatTemplate, ChatTurn
 from services.gateway.detokenizer import find_byte_ids
+from services.gateway.token_bytes import TokenBytes
 from shared.errors import BadModel, Unsupported
 
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
@@ -37,9 +38,9 @@ class ModelTokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        added = tokenizer.get_added_tokens_decoder()
-        self.special_ids = frozenset(id_ for id_, token in added.items() if token.special)
         self.byte_ids = find_byte_ids(tokenizer.get_vocab())
+        self.token_bytes = TokenBytes(tokenizer, self.byte_ids)
+        self.special_ids = self.token_bytes.special_ids
         special_tokens = _special_tokens(config)
         self._bos_id = tokenizer.token_to_id(special_tokens.get("bos_token", ""))
         self._has_bos: bool | None = config.get("add_bos_token")

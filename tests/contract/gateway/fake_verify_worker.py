@@ -82,6 +82,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
             model_fingerprint="f",
             vocab_size=vocab_size,
             max_context_len=max_context_len,
+            num_layers=4,
             eos_token_ids=[EOS_ID],
         )
         self._server = ServiceServer(["shortstack.v1.VerifyService"])
@@ -131,6 +132,8 @@ class FakeVerifyWorker(VerifyServiceServicer):
             num_sessions=self.num_running,
             max_sessions=8,
             num_draft_workers=1,
+            methods=["layerskip", "off"],
+            default_speculation=pb.SpeculationParams(exit_layer=2),
             is_draining=self.is_draining,
         )
 

@@ -1,0 +1,13 @@
+"""The HTTP face of the gateway: the OpenAI API over the same values as the gRPC face.
+
+app         the endpoints, and what every request passes through
+server      uvicorn within the gateway's event loop; listener: where it listens
+edge        request ids and the largest body; tenant: on whose account
+bodies      request bodies, checked; reading: from a body to requests of the gateway
+choices     the completions of one request, all at once, as one run of events
+answers     a request answered whole, or as a stream while its client stays
+shapes      choices as the two endpoints write them; logprobs: theirs
+usage       what was used, and what speculation did
+errors      errors as OpenAI writes them
+models      the model list; tokens: /tokenize and /detokenize; health: alive, ready, version
+"""
