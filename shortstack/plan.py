@@ -60,7 +60,7 @@ class CellDefaults:
 
 @dataclass(frozen=True, slots=True)
 class StackConfig:
-    """A local stack. An empty `listen` is a socket in the runtime folder.
+    """A local stack. An empty `listen` is a socket in the runtime folder, an empty `http` no HTTP.
 
     `redis_url`: empty starts a server of the stack's own, `none` goes without one.
     `trace` is where each cell leaves a trace of its last steps at its end; with several cells the
@@ -73,6 +73,7 @@ class StackConfig:
     num_cells: int = 1
     cell_kind: CellKind = CellKind.SPLIT
     listen: str = ""
+    http: str = ""
     redis_url: str = ""
     dtype: str | None = None
     device: str | None = None
@@ -185,6 +186,7 @@ def plan_gateway(
     has_registry = PREFIX + "REDIS__URL" in base
     options = {
         "GATEWAY__LISTEN": gateway_target(config, runtime_dir),
+        "GATEWAY__HTTP_LISTEN": config.http,
         "GATEWAY__CELLS": None if has_registry else targets,
     }
     return _service("gateway", "gateway", dict(base) | _variables(options))

@@ -39,7 +39,7 @@ from shortstack.redis_server import answers, find_redis_server, plan_redis, redi
 from shortstack.runtime_dir import make_runtime_dir
 
 POLL_S = 0.1
-# The gateway's event that says its address, with the port filled in.
+# The gateway's event that says its addresses, with the ports filled in.
 STARTED_EVENTS = ("listening", "serving")
 Observer = Callable[[str, dict[str, Any]], None]
 
@@ -59,6 +59,7 @@ class Stack:
         self.children: dict[str, Child] = {}
         self.redis_url = ""
         self.target = ""
+        self.http_url = ""
         self._observer = observer
         self._guard: Guard | None = None
 
@@ -148,6 +149,7 @@ class Stack:
     def _note(self, name: str, event: dict[str, Any]) -> None:
         if name == "gateway" and event.get("event") in STARTED_EVENTS:
             self.target = str(event["address"])
+            self.http_url = str(event.get("http_url", ""))
 
     async def wait_until_ready(self) -> None:
         """Wait until requests can be served.

@@ -19,6 +19,7 @@ from shortstack.checkpoint import require_model_dir
 from shortstack.children import Child
 from shortstack.connect import LOCAL_GATEWAY
 from shortstack.errors import StackError, Stopped
+from shortstack.http_address import HTTP_VARIABLE, LOCAL_HTTP, http_listen_of
 from shortstack.plan import CellDefaults, CellKind, StackConfig
 from shortstack.progress import StartProgress
 from shortstack.running import run_command
@@ -36,6 +37,13 @@ def command(
     cells: Annotated[int, typer.Option(min=1, help="Number of cells.")] = 1,
     cell: options.Cell = CellKind.SPLIT,
     listen: Annotated[str, typer.Option(help="Where the gateway listens.")] = LOCAL_GATEWAY,
+    http: Annotated[
+        str,
+        typer.Option(
+            envvar=HTTP_VARIABLE,
+            help="Where it serves the OpenAI API: HOST:PORT or unix:/path; `none`: nowhere.",
+        ),
+    ] = LOCAL_HTTP,
     redis_url: Annotated[
         str, typer.Option(help="Redis to use; `none`: no registry. Default: one of our own.")
     ] = "",
@@ -62,6 +70,7 @@ def command(
         num_cells=cells,
         cell_kind=cell,
         listen=listen,
+        http=http_listen_of(http),
         redis_url=redis_url,
         dtype=dtype,
         device=device,
@@ -94,16 +103,25 @@ async def keep_up(config: StackConfig, console: Console) -> None:
             soft_wrap=True,
             highlight=False,
         )
+        if stack.http_url:
+            console.print(f"OpenAI API: {openai_url(stack)}", soft_wrap=True, highlight=False)
         await watch(stack, console)
     finally:
         await stack.stop()
+
+
+def openai_url(stack: Stack) -> str:
+    """Return what clients call the base URL."""
+    is_tcp = stack.http_url.startswith("http")
+    return f"{stack.http_url}/v1" if is_tcp else f"{stack.http_url}, below /v1"
 
 
 def describe(stack: Stack) -> Table:
     """Say where everything listens."""
     table = Table("process", "pid")
     table.add_column("listens on", overflow="fold")
-    places = {"gateway": stack.target, "redis": stack.redis_url}
+    faces = [stack.target, stack.http_url]
+    places = {"gateway": ", ".join(filter(None, faces)), "redis": stack.redis_url}
     for cell in stack.cells:
         places[cell.verify.name] = cell.verify_target
         if cell.draft is not None:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from shortstack.client import Client
@@ -106,6 +107,7 @@ async def test_a_stack_that_is_not_ready_in_time_says_what_is_missing(
 async def test_up_stops_cleanly_at_sigterm(model_dir: Path, tmp_path: Path) -> None:
     socket = tmp_path / "gateway.sock"
     command = ["up", "--model", model_dir, "--listen", f"unix:{socket}", "--num-threads", "1"]
+    command += ["--http", "127.0.0.1:0"]
     up = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "shortstack.cli", *map(str, command),
         stderr=asyncio.subprocess.PIPE, env=dict(os.environ),
@@ -113,6 +115,9 @@ async def test_up_stops_cleanly_at_sigterm(model_dir: Path, tmp_path: Path) -> N
     assert up.stderr is not None
     while b"try: shortstack generate" not in (line := await up.stderr.readline()):
         assert line, "ended before it was up"
+    api = (await up.stderr.readline()).decode().removeprefix("OpenAI API: ").strip()
+    async with httpx2.AsyncClient() as http:
+        assert (await http.get(f"{api}/models")).json()["data"][0]["id"] == model_dir.name
     up.send_signal(signal.SIGTERM)
     assert await up.wait() == 0
     assert b"stopped" in await up.stderr.read()

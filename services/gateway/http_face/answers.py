@@ -136,7 +136,9 @@ class WholeAnswer(Answer):
         )
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await writer.send({"type": "http.response.start", "status": 200, "headers": headers})
-        await writer.send({"type": "http.response.body", "body": body})
+        await writer.send({"type": "http.response.body", "body": body, "more_body": True})
+        # Waits until the body has gone: nothing else would end a client that does not read it.
+        await writer.send({"type": "http.response.body"})
 
 
 class StreamedAnswer(Answer):

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from services.gateway.http_face.errors import TOO_MANY_FIELDS, UNSUPPORTED
+from services.gateway.http_face.errors import CONFLICT, TOO_MANY_FIELDS, UNSUPPORTED
 
 # Sessions that one request may make: choices times prompts.
 MAX_CHOICES = 128
@@ -73,6 +73,11 @@ def _few(value: Any) -> Any:
     if isinstance(value, dict) and len(value) > MAX_BIASES:
         raise PydanticCustomError(UNSUPPORTED, f"holds more than {MAX_BIASES} entries")
     return value
+
+
+def conflict(field: str, message: str) -> PydanticCustomError:
+    """Return the fault of fields that contradict each other; one of them is named for all."""
+    return PydanticCustomError(CONFLICT, "{message}", {"field": field, "message": message})
 
 
 class Body(BaseModel):
@@ -162,7 +167,7 @@ class CompletionOptions(Body):
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> "CompletionOptions":
         if self.stream_options is not None and not self.stream:
-            raise PydanticCustomError("stream_options", "stream_options needs stream: true")
+            raise conflict("stream_options", "stream_options needs stream: true")
         return self
 
     @property
@@ -231,7 +236,7 @@ class ChatBody(CompletionOptions):
     def _limits_agree(self) -> "ChatBody":
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:
-            raise PydanticCustomError(
+            raise conflict(
                 "max_tokens", "max_tokens and max_completion_tokens differ; send one of them"
             )
         return self
@@ -239,7 +244,7 @@ class ChatBody(CompletionOptions):
     @model_validator(mode="after")
     def _alternatives_need_logprobs(self) -> "ChatBody":
         if self.top_logprobs is not None and not self.logprobs:
-            raise PydanticCustomError("top_logprobs", "top_logprobs needs logprobs: true")
+            raise conflict("top_logprobs", "top_logprobs needs logprobs: true")
         return self
 
     @property
@@ -290,9 +295,7 @@ class TextBody(CompletionOptions):
     @model_validator(mode="after")
     def _echo_has_no_logprobs(self) -> "TextBody":
         if self.echo and self.logprobs is not None:
-            raise PydanticCustomError(
-                "echo", "prompts have no logprobs here; leave out echo or logprobs"
-            )
+            raise conflict("echo", "prompts have no logprobs here; leave out echo or logprobs")
         return self
 
     @property

@@ -32,6 +32,7 @@ MAX_FAULTS = 5
 TAG = "<"
 UNSUPPORTED = "unsupported"
 TOO_MANY_FIELDS = "too_many_fields"
+CONFLICT = "conflict"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 # Where OpenAI has a name of its own; the others are called as our class is.
 _CODES: dict[type[ShortstackError], str] = {
@@ -145,6 +146,8 @@ def _describe(fault: Mapping[str, Any]) -> str:
         return f"the body is no JSON: {fault['ctx']['error']} at character {fault['loc'][1]}"
     if kind in (UNSUPPORTED, TOO_MANY_FIELDS):
         return f"{path or 'the body'} {message}"
+    if kind == CONFLICT:
+        return str(message)
     if not path:
         return "the body must be a JSON object, sent with Content-Type: application/json"
     return f"{path}: {message[:1].lower()}{message[1:]}"
@@ -154,6 +157,8 @@ def _path_of(fault: Mapping[str, Any]) -> str:
     """Return where in the body a fault is, as `messages[0].content`."""
     if fault["type"] == "json_invalid":
         return ""
+    if fault["type"] == CONFLICT:
+        return str(fault["ctx"]["field"])
     parts: Sequence[Any] = fault["loc"][1:]
     path = ""
     for part in parts:

@@ -8,6 +8,7 @@ from pathlib import Path
 from shared.errors import Internal
 
 UNIX = "unix:"
+MAX_PORT = 65_535
 
 
 def listen(address: str) -> socket.socket:
@@ -20,7 +21,7 @@ def listen(address: str) -> socket.socket:
         if address.startswith(UNIX):
             return _listen_at_path(Path(address.removeprefix(UNIX)))
         return _listen_at_port(address)
-    except (OSError, OverflowError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise Internal(f"cannot listen for HTTP on {address}: {error}") from None
 
 
@@ -42,7 +43,8 @@ def remove(url: str) -> None:
 
 def _listen_at_port(address: str) -> socket.socket:
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdecimal():
+    # Libraries take a number that is too large for its last 16 bits.
+    if not separator or not port.isdecimal() or int(port) > MAX_PORT:
         raise ValueError("write host:port or unix:/path")
     found = socket.getaddrinfo(
         host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

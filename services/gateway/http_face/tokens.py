@@ -4,10 +4,9 @@ import asyncio
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from services.gateway.completion import encode_prompt
-from services.gateway.http_face.bodies import Body, ChatTurnBody, Ids, Name, Text
+from services.gateway.http_face.bodies import Body, ChatTurnBody, Ids, Name, Text, conflict
 from services.gateway.http_face.reading import turns_of
 from services.gateway.parts import GatewayParts
 from services.gateway.request import check_ids, check_model, check_turns
@@ -23,7 +22,7 @@ class TokenizeBody(Body):
     @model_validator(mode="after")
     def _has_one_input(self) -> "TokenizeBody":
         if (self.prompt is None) == (self.messages is None):
-            raise PydanticCustomError("prompt", "one of prompt and messages must be sent")
+            raise conflict("prompt", "one of prompt and messages must be sent")
         return self
 
 

@@ -30,6 +30,7 @@ class Trouble:
     """What happens once so many tokens of the completion were sent; None is never.
 
     is_mute: questions about sessions are never answered.
+    waits_at: it goes on once `release` is set.
     """
 
     dies_at: int | None = None
@@ -38,6 +39,8 @@ class Trouble:
     refuses_with: ShortstackError | None = None
     fails_at: int | None = None
     is_mute: bool = False
+    waits_at: int | None = None
+    release: asyncio.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class FakeVerifyWorker(VerifyServiceServicer):
         self.num_cancelled = 0
         self.num_rounds = 0
         self.is_draining = False
+        # Told as what ended a completion that was not cut short.
+        self.stop_token_id: int | None = None
         self.address = ""
         self._round_len = round_len
         self._boot_id = new_boot_id()
@@ -182,6 +187,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
         yield pb.GenerateResponse(
             finished=pb.GenerateFinished(
                 finish_reason=reason,
+                stop_token_id=self.stop_token_id,
                 timings=timings,
                 num_cached_tokens=self.memory.num_cached_tokens,
                 num_preemptions=self.memory.num_preemptions,
@@ -193,6 +199,8 @@ class FakeVerifyWorker(VerifyServiceServicer):
         trouble = self.trouble
         if trouble.hangs_at is not None and position > trouble.hangs_at:
             await asyncio.Event().wait()
+        if trouble.release is not None and position > (trouble.waits_at or 0):
+            await trouble.release.wait()
         if trouble.fails_at is not None and position > trouble.fails_at:
             raise RuntimeError("a bug in the worker")
         if trouble.dies_at is not None and position > trouble.dies_at:

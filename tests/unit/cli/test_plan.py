@@ -106,6 +106,13 @@ def test_the_gateway_is_told_the_cells_only_where_there_is_no_registry() -> None
     assert "SHORTSTACK_GATEWAY__CELLS" not in env
 
 
+def test_the_gateway_serves_http_where_it_is_told_to_and_nowhere_else() -> None:
+    inherited = {"SHORTSTACK_GATEWAY__HTTP_LISTEN": "127.0.0.1:8000"}
+    for http in ("", "127.0.0.1:0"):
+        env = plan_gateway(StackConfig(MODEL, http=http), inherited, RUNTIME, []).env
+        assert env["SHORTSTACK_GATEWAY__HTTP_LISTEN"] == http
+
+
 def test_socket_paths_stay_short_enough() -> None:
     cell = plan_cell(999, StackConfig(MODEL), {}, RUNTIME)
     assert len(cell.verify_target.removeprefix("unix:")) < 100
