@@ -3,7 +3,6 @@
 Knows nothing of messages to clients: what it yields are values, for whichever face asked.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
@@ -13,9 +12,9 @@ from services.gateway.active import RunningRequest
 from services.gateway.admission import Admission, Claim, Place
 from services.gateway.attempt import SessionPlan, SessionStarted
 from services.gateway.cells import CellChannels
-from services.gateway.chat import ChatTurn
 from services.gateway.prefix_index import prefix_hashes
-from services.gateway.request import Prompt, RequestLimits, TextRequest, fit_to_context
+from services.gateway.prompt_ids import encode_prompt
+from services.gateway.request import RequestLimits, TextRequest, fit_to_context
 from services.gateway.request_log import RequestLog
 from services.gateway.router import Router
 from services.gateway.session import Session
@@ -28,9 +27,6 @@ from shared.rpc import shortstack_pb2 as pb
 from shared.speculation.vocabulary import FinishReason, SpeculationSummary
 
 log = logging.getLogger(__name__)
-
-# Longer prompts are tokenized off the event loop, so that streams keep their pace.
-MAX_INLINE_CHARS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,20 +283,3 @@ def _draft_report(round_: pb.GenerateTokens, num_accepted: int) -> DraftReport |
     return DraftReport(
         round_.draft_len, num_accepted, round_.method, round_.exit_layer, round_.reason
     )
-
-
-async def encode_prompt(tokenizer: ModelTokenizer, prompt: Prompt) -> tuple[int, ...]:
-    """Return the ids of a prompt; long text and chats are tokenized off the event loop.
-
-    Raises:
-        Unsupported: a chat, and the model has no chat template.
-        InvalidRequest: the template refuses the turns.
-    """
-    if isinstance(prompt, str):
-        if len(prompt) <= MAX_INLINE_CHARS:
-            return tokenizer.encode(prompt)
-        return await asyncio.to_thread(tokenizer.encode, prompt)
-    turns = tuple(part for part in prompt if isinstance(part, ChatTurn))
-    if turns:
-        return await asyncio.to_thread(tokenizer.encode_chat, turns)
-    return tuple(part for part in prompt if isinstance(part, int))

@@ -3,9 +3,11 @@
 app         the endpoints, and what every request passes through
 server      uvicorn within the gateway's event loop; listener: where it listens
 edge        request ids and the largest body; tenant: on whose account
-bodies      request bodies, checked; reading: from a body to requests of the gateway
+bodies      request bodies, checked; fields: what they are made of
+reading     from a body to requests of the gateway; seeds: those of its choices
 choices     the completions of one request, all at once, as one run of events
-answers     a request answered whole, or as a stream while its client stays
+answers     a request answered whole, or as a stream; connection: while its client stays
+heading     what answers begin with
 shapes      choices as the two endpoints write them; logprobs: theirs
 usage       what was used, and what speculation did
 errors      errors as OpenAI writes them

@@ -5,9 +5,8 @@ a comment, once the wait has become so long that someone between might think the
 The client's going away ends the sessions.
 """
 
-import asyncio
 import logging
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -56,7 +55,7 @@ class AnswerPlan:
     has_usage_chunk: bool = False
 
 
-class Answer(Response):
+class Answer(Response, ABC):
     """Runs the choices of one request, and tells what they said."""
 
     def __init__(self, plan: AnswerPlan, parts: GatewayParts) -> None:
@@ -160,7 +159,7 @@ class StreamedAnswer(Answer):
                     is_last = not choices.num_open
                     text = COMMENT if happened is None else self._write(happened, is_last)
                     await self._send(writer, text, is_last)
-        except (SlowReader, asyncio.CancelledError):
+        except SlowReader:
             raise
         except Exception as error:
             if not self._is_open:

@@ -1,103 +1,44 @@
 """Request bodies of the OpenAI endpoints, as far as a body alone can be judged.
 
-Types are strict: `"5"` is no number. `null` means absent. What this server does not do is refused
-by name, unless it is asked for in its harmless form; what cannot change the text is accepted.
-Ranges are the gateway's to check, for both faces. Lists end at their first fault, so that a hostile
-body does not cost an error for each of its entries.
+What cannot change the text is accepted. Ranges are the gateway's to check, for both faces.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from services.gateway.http_face.errors import CONFLICT, TOO_MANY_FIELDS, UNSUPPORTED
+from services.gateway.http_face.fields import (
+    TEXT_ONLY,
+    Body,
+    Ids,
+    Name,
+    NoBestOf,
+    NoFormat,
+    NoName,
+    NoPrediction,
+    NoReasoning,
+    NoSearch,
+    NoSuffix,
+    NoToolChoice,
+    NoTools,
+    Text,
+    TextOnly,
+    Texts,
+    UInt32,
+    conflict,
+    has_few_biases,
+    refuse,
+)
 
 # Sessions that one request may make: choices times prompts.
 MAX_CHOICES = 128
-MAX_FIELDS = 100
-MAX_BIASES = 4096
-MAX_NAME_CHARS = 256
-
-
-def _is_unicode(text: str) -> str:
-    # JSON can escape half of a surrogate pair, which no encoder takes.
-    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-        raise PydanticCustomError("text", "must be valid Unicode; it holds half a surrogate pair")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_is_unicode)]
-UInt32 = Annotated[int, Field(ge=0, lt=2**32)]
-Name = Annotated[Text, Field(max_length=MAX_NAME_CHARS)]
-Ids = Annotated[list[UInt32], Field(fail_fast=True)]
-Texts = Annotated[list[Text], Field(fail_fast=True)]
-
-
-def _refuse(why: str, *harmless: object) -> BeforeValidator:
-    """Return what refuses a field unless it is absent or says what is so anyway."""
-
-    def check(value: object) -> None:
-        if value is not None and value not in harmless:
-            raise PydanticCustomError(UNSUPPORTED, "is not supported: {why}", {"why": why})
-
-    return BeforeValidator(check)
-
-
-_NO_TOOLS = "this server calls no tools"
-_TEXT_ONLY = "this server reads and writes text only"
-NoTools = Annotated[None, _refuse(_NO_TOOLS, [])]
-NoToolChoice = Annotated[None, _refuse(_NO_TOOLS, "none")]
-NoFormat = Annotated[
-    None, _refuse("output is not constrained; leave it out or say text", {"type": "text"})
-]
-TextOnly = Annotated[None, _refuse(_TEXT_ONLY, ["text"])]
-NoReasoning = Annotated[None, _refuse("the model does not reason apart from its text", "none")]
-NoSuffix = Annotated[None, _refuse("text is written at the end only", "")]
-NoBestOf = Annotated[None, _refuse("all choices are returned; use n", 1)]
-NoPrediction = Annotated[None, _refuse("drafts are made by the model itself")]
-NoSearch = Annotated[None, _refuse("this server searches nothing")]
-NoName = Annotated[None, _refuse("the chat template has no place for names")]
-
-
-def _few(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) > MAX_BIASES:
-        raise PydanticCustomError(UNSUPPORTED, f"holds more than {MAX_BIASES} entries")
-    return value
-
-
-def conflict(field: str, message: str) -> PydanticCustomError:
-    """Return the fault of fields that contradict each other; one of them is named for all."""
-    return PydanticCustomError(CONFLICT, "{message}", {"field": field, "message": message})
-
-
-class Body(BaseModel):
-    """An object of a request; an unknown field is a fault."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_few_fields(cls, data: Any) -> Any:
-        if isinstance(data, dict) and len(data) > MAX_FIELDS:
-            raise PydanticCustomError(TOO_MANY_FIELDS, f"has more than {MAX_FIELDS} fields")
-        return data
 
 
 class StreamOptions(Body):
     """What a stream is to tell besides its text."""
 
     include_usage: bool | None = None
-    include_obfuscation: Annotated[None, _refuse("chunks are not padded", False)] = None
+    include_obfuscation: Annotated[None, refuse("chunks are not padded", False)] = None
 
 
 class SpeculationBody(Body):
@@ -111,7 +52,7 @@ class SpeculationBody(Body):
     stop_threshold: float | None = None
     report: Literal["none", "summary", "detailed"] | None = None
     allow_approximate: Annotated[
-        None, _refuse("every method served is exact; leave it out or say false", False)
+        None, refuse("every method served is exact; leave it out or say false", False)
     ] = None
 
 
@@ -144,7 +85,7 @@ class CompletionOptions(Body):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
-    logit_bias: Annotated[dict[str, float], BeforeValidator(_few)] | None = None
+    logit_bias: Annotated[dict[str, float], BeforeValidator(has_few_biases)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     stop: Stop | None = None
@@ -207,7 +148,7 @@ class ChatTurnBody(Body):
     name: NoName = None
     refusal: TextOnly = None
     audio: TextOnly = None
-    annotations: Annotated[None, _refuse(_TEXT_ONLY, [])] = None
+    annotations: Annotated[None, refuse(TEXT_ONLY, [])] = None
     tool_calls: NoTools = None
     function_call: NoTools = None
 
@@ -229,7 +170,7 @@ class ChatBody(CompletionOptions):
     audio: TextOnly = None
     prediction: NoPrediction = None
     reasoning_effort: NoReasoning = None
-    verbosity: Annotated[None, _refuse("the model knows no verbosity", "medium")] = None
+    verbosity: Annotated[None, refuse("the model knows no verbosity", "medium")] = None
     web_search_options: NoSearch = None
 
     @model_validator(mode="after")

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from services.gateway.completion import encode_prompt
-from services.gateway.http_face.bodies import Body, ChatTurnBody, Ids, Name, Text, conflict
+from services.gateway.http_face.bodies import ChatTurnBody
+from services.gateway.http_face.fields import Body, Ids, Name, Text, conflict
 from services.gateway.http_face.reading import turns_of
 from services.gateway.parts import GatewayParts
+from services.gateway.prompt_ids import encode_prompt
 from services.gateway.request import check_ids, check_model, check_turns
 
 
