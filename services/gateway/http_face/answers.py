@@ -65,7 +65,8 @@ class Answer(Response, ABC):
         self._parts = parts
         asked = plan.asked
         self._tallies = [
-            Tally(asked.is_first_of_prompt(index)) for index in range(len(asked.requests))
+            Tally(asked.is_first_of_prompt(index), keeps_drafts=plan.report != "none")
+            for index in range(len(asked.requests))
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

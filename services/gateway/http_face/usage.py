@@ -17,12 +17,13 @@ class Tally:
     """What is counted of one choice."""
 
     is_first_of_prompt: bool
+    keeps_drafts: bool = False
     drafts: list[DraftReport] = field(default_factory=list)
     finished: Finished | None = None
 
     def note(self, tokens: Tokens) -> None:
-        """Count a round."""
-        if tokens.draft is not None:
+        """Keep what became of a round's draft, where that is to be told."""
+        if self.keeps_drafts and tokens.draft is not None:
             self.drafts.append(tokens.draft)
 
 
