@@ -1,7 +1,7 @@
 """The costs of steps at one moment, read fast: a look at plans asks for tens of them. Pure.
 
-Times of rows are read off their curve once and kept for as long as the look lasts; exits share
-them. See `step_costs` for where they come from.
+What was read once is kept, as costs move by a percent a step at most: a reader does for some looks
+in a row. See `step_costs` for where costs come from.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 
 class CostReader:
-    """What steps take now. Good for one look: costs that are learned meanwhile are not seen."""
+    """What steps take now; of what it told once, what is learned meanwhile is not seen."""
 
-    __slots__ = ("_costs", "_drafts", "_rows")
+    __slots__ = ("_costs", "_drafts", "_rows", "_steps")
 
     def __init__(self, costs: "StepCosts") -> None:
         """Take the costs, of which at least one pass must be known."""
         self._costs = costs
+        self._steps: dict[tuple[int, int, int, int, int], float] = {}
         # Passes through all layers by rows; draft steps by exit and rows.
         self._rows: dict[int, float] = {}
         self._drafts: dict[tuple[int, float], tuple[float, float]] = {}
@@ -34,6 +35,15 @@ class CostReader:
             num_rows: drafts and pending tokens of those that do.
             num_steps: drafts of the longest; 0: nobody drafts.
         """
+        key = (exit_layer, resume_layer, num_plain, num_rows, num_steps)
+        ns = self._steps.get(key)
+        if ns is None:
+            ns = self._steps[key] = self._even_ns(*key)
+        return ns
+
+    def _even_ns(
+        self, exit_layer: int, resume_layer: int, num_plain: int, num_rows: int, num_steps: int
+    ) -> float:
         if not num_steps:
             return self._pass_ns(num_plain)
         share = self._costs.share_behind(resume_layer)

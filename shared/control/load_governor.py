@@ -18,18 +18,21 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 from shared.control.arbiter import Arbiter, level_of
+from shared.control.cost_reader import CostReader
 from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.grants import all_plain, granted, only_one_drafts
 from shared.control.plan_keeper import PlanKeeper
 from shared.control.session_files import SessionFiles
 from shared.control.step_costs import StepCosts
-from shared.control.step_plan import Outlook, StepPlanner
+from shared.control.step_plan import Outlook, StepPlan, StepPlanner
 from shared.control.step_probes import PlanView, StepProbes
 from shared.control.steps import SessionLoad, StepOutcome, draft_shape
 from shared.speculation.vocabulary import LAYERSKIP, Decision
 
 # Steps between looks at the plan: so many, and half as many as there are sessions.
 REPLAN_STEPS = 1
+# Looks for which the costs that one of them read do.
+READER_LOOKS = 4
 OVERHEAD_RATE = 0.05
 # More than this share of a step is not believed to be overhead of its own.
 MAX_OVERHEAD_SHARE = 0.2
@@ -80,6 +83,7 @@ class LoadGovernor:
         self._draft_lens: dict[str, int] = {}
         self._planned_step = -REPLAN_STEPS
         self._num_looks = 0
+        self._reader: CostReader | None = None
         # What this step tries beside the plan.
         self._is_probing = False
         self._is_plain_probe = False
@@ -182,11 +186,11 @@ class LoadGovernor:
             planner.rate(list(map(self._held_len, loads, planner.outlooks))),
             plain,
             {
-                exit_layer: max(plans, key=lambda plan: plan.tokens_per_ns)
+                exit_layer: max(plans, key=_sure)
                 for exit_layer, plans in found.items()
                 if plans and not self._is_stale(loads, exit_layer)
             },
-            max([plain, *chain(*found.values())], key=lambda plan: plan.expected_per_ns),
+            _most_expected([plain, *chain(*found.values())]) if is_fresh else None,
             num_tried=self._num_tried.get(level_of(len(loads)), 0),
             is_fresh=is_fresh,
         )
@@ -218,13 +222,16 @@ class LoadGovernor:
         self, loads: Sequence[SessionLoad], exits: Sequence[int]
     ) -> dict[int, StepPlanner]:
         """Return a planner for each of these exits, at the costs of now."""
-        reader = self.costs.reader()
+        if self._reader is None or self._num_looks % READER_LOOKS == 0:
+            self._reader = self.costs.reader()
         planners = {}
         for exit_layer in exits:
             outlooks = [
                 self.sessions.outlook(load, exit_layer, self._resume_layer) for load in loads
             ]
-            planners[exit_layer] = StepPlanner(reader, outlooks, self._overhead_ns, exit_layer)
+            planners[exit_layer] = StepPlanner(
+                self._reader, outlooks, self._overhead_ns, exit_layer
+            )
         return planners
 
     def _held_len(self, load: SessionLoad, outlook: Outlook) -> int:
@@ -306,6 +313,14 @@ class LoadGovernor:
         """Forget a session that ended; unknown keys are fine."""
         self.sessions.forget(key)
         self._draft_lens.pop(key, None)
+
+
+def _sure(plan: StepPlan) -> float:
+    return plan.tokens_per_ns
+
+
+def _most_expected(plans: Sequence[StepPlan]) -> StepPlan:
+    return max(plans, key=lambda plan: plan.expected_per_ns)
 
 
 def _exits_of(loads: Sequence[SessionLoad]) -> list[int]:

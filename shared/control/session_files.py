@@ -22,7 +22,7 @@ from shared.speculation.vocabulary import LAYERSKIP, OFF, Decision
 log = logging.getLogger(__name__)
 
 # Standard errors by which what a place brings is doubted.
-NUM_DOUBTED = 0.5
+NUM_DOUBTED = 0.25
 NS_PER_US = 1e3
 
 

@@ -6,12 +6,14 @@
 Places are taken in the order of what they bring, under every cap on the longest draft; the best
 number of places under the best cap is the plan. As P falls with j, a session's places come in
 order. So with a rising load the far places of drafts go first, then sessions that gain least.
-Plans are searched and compared by what drafts bring for sure: the expectation less half its error.
+Plans are searched and compared by what drafts bring for sure: the expectation less a quarter of its
+error.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from shared.control.cost_reader import CostReader
 
@@ -50,8 +52,7 @@ class Outlook:
         return self.sure or self.kept
 
 
-@dataclass(frozen=True, slots=True)
-class StepPlan:
+class StepPlan(NamedTuple):
     """Draft lengths by session, and the predicted tokens per ns and ns of the step.
 
     tokens_per_ns: for sure, by which plans compare; expected_per_ns: in the mean.
@@ -224,6 +225,9 @@ class StepPlanner:
 
     def _step_ns(self, lens: Sequence[int]) -> float:
         """Predict a step of given lengths, whatever exits they come from."""
+        if self._even is not None:
+            num_taken, num_drafting = sum(lens), sum(map(bool, lens))
+            return self._taken_ns(lens, num_drafting, num_taken, max(lens))
         rows: dict[int, int] = {}
         num_draft_rows = longest = exit_layer = 0
         for each, draft_len in zip(self._outlooks, lens, strict=True):

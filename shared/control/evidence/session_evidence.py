@@ -114,7 +114,7 @@ class SessionEvidence:
         return told[num_places]
 
     def is_stale(self, exit_layer: int) -> bool:
-        """Say whether an exit was not read at any of the last positions; a young session has few."""
+        """Say whether the last positions do not show an exit; a young session has too few."""
         is_young = self.num_positions < RECENT_POSITIONS
         return not is_young and self.tape.recent(exit_layer, RECENT_POSITIONS)[0] == 0
 

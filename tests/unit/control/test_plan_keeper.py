@@ -1,7 +1,5 @@
 """Holding on to a plan: margins, looks in a row, short stays."""
 
-from dataclasses import replace
-
 from shared.control.plan_keeper import MAX_DOUBT, MIN_CHANGE_GAIN, MIN_ON_GAIN, PlanKeeper
 from shared.control.step_plan import StepPlan
 
@@ -56,8 +54,8 @@ def test_another_length_is_taken_at_once() -> None:
 def test_another_exit_needs_a_small_gain_twice() -> None:
     keeper = PlanKeeper()
     current = plan(4, 1.2)
-    poor = replace(plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) - 0.001), exit_layer=3)
-    good = replace(plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) + 0.001), exit_layer=3)
+    poor = plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) - 0.001)._replace(exit_layer=3)
+    good = plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) + 0.001)._replace(exit_layer=3)
     assert look(keeper, current, poor) is current
     assert look(keeper, current, poor) is current
     assert look(keeper, current, good) is current
@@ -65,7 +63,7 @@ def test_another_exit_needs_a_small_gain_twice() -> None:
 
 
 def at_exit(exit_layer: int, rate: float) -> StepPlan:
-    return replace(plan(4, rate), exit_layer=exit_layer)
+    return plan(4, rate)._replace(exit_layer=exit_layer)
 
 
 def test_exits_are_proven_each_by_looks_of_its_own() -> None:
