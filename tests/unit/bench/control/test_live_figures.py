@@ -105,6 +105,10 @@ def test_counts_are_compared_with_the_replay_of_the_same_prompt() -> None:
     arms = CONTENDERS[:2]
     (same,) = check_arms(live_samples(summary, 50), arms, None, {"a1": tape})
     assert (same.num_compared, same.num_differing, same.predicted_ns) == (1, 0, None)
+    # A draft that met a stop token behind its first wrong one.
+    summary.num_draft_tokens -= 1
+    (shorter,) = check_arms(live_samples(summary, 50), arms, None, {"a1": tape})
+    assert shorter.num_differing == 0
     summary.count(3, 1, 2)
     (other,) = check_arms(live_samples(summary, 50), arms, None, {"a1": tape})
     assert other.num_differing == 1
