@@ -3,8 +3,9 @@
     python -m bench.control replay                       the bundled model, its demo prompts
     python -m bench.control replay --prompts FILE …      one file per kind of text
     python -m bench.control live --prompts FILE …        the same on a real stack
+    python -m bench.control all --prompts FILE …         both, and all requirements with verdicts
 
-`replay` records what every exit says along the model's texts, measures what steps take, and replays
+`replay` records what every exit says along texts of the model, measures what steps take, and replays
 every policy over them. `live` measures policies against static settings through a gateway, compares
 their counts with recorded texts, and tells what processes and messages take; give `replay` these
 two figures to let it reckon with them. Drives `shortstack bench record-tapes`, `policies` and
@@ -29,17 +30,32 @@ Result = dict[str, Any]
 def main(arguments: Sequence[str]) -> None:
     """Measure what was asked for."""
     options = parse(arguments)
-    measure, table = {"replay": (replay, replay_table), "live": (live, live_table)}[options.what]
+    whats = ["replay", "live"] if options.what == "all" else [options.what]
+    verdicts: list[Result] = []
+    for what in whats:
+        if len(whats) > 1 and what == "live":
+            options.limit, options.max_new_tokens = options.live_limit, options.live_max_new_tokens
+        file = measure(what, options)
+        verdicts += read(file)["acceptance"]
+        # What the replay measured is what live rounds are compared with.
+        options.costs = options.costs or file
+    print(verdict_table(verdicts))
+
+
+def measure(what: str, options: argparse.Namespace) -> Path:
+    """Measure one half, keep its JSON, print its table; return where it is."""
+    run, table = {"replay": (replay, replay_table), "live": (live, live_table)}[what]
     with tempfile.TemporaryDirectory() as folder:
-        tapes = options.tapes or record(options, Path(folder) / "tapes")
-        result = measure(options, tapes, Path(folder) / "result.json")
+        tapes = options.tapes or record(what, options, Path(folder) / "tapes")
+        result = run(options, tapes, Path(folder) / "result.json")
     slug = machine_slug(result["machine"])
     name = f"-{options.name}" if options.name else ""
-    file = RESULTS / f"control-{options.what}-{options.model.name}{name}-{slug}.json"
+    file = RESULTS / f"control-{what}-{options.model.name}{name}-{slug}.json"
     RESULTS.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(file)
     print(table(result))
+    return file
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -52,22 +68,38 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     kinds = parser.add_subparsers(dest="what", required=True)
     replayed = kinds.add_parser("replay", help="policies over recorded texts, in virtual time")
     add_texts(replayed, max_new_tokens=512)
-    replayed.add_argument("--temperature", type=float, default=0.0)
-    replayed.add_argument("--seed", type=int, default=0)
-    replayed.add_argument("--policies", help="contenders by comma; default: all")
-    replayed.add_argument("--session-len", type=int, default=900)
-    replayed.add_argument("--costs", type=absolute, help="an earlier result; default: measured")
-    replayed.add_argument("--hand-over-ms", type=float, default=0.0)
-    replayed.add_argument("--overhead-ms", type=float, default=0.0)
-    replayed.add_argument("--plot", type=absolute, help="a PNG")
+    add_replay(replayed)
     served = kinds.add_parser("live", help="policies and static settings on a real stack")
     add_texts(served, max_new_tokens=128)
-    served.add_argument("--draft-lens", default="1,2,3,4,6,8")
-    served.add_argument("--policies", default="goodput")
-    served.add_argument("--repeats", type=int, default=5)
-    served.add_argument("--warm-up-tokens", type=int, default=2000)
-    served.add_argument("--costs", type=absolute, help="a result of replay, to compare speeds with")
+    add_live(served)
+    both = kinds.add_parser("all", help="both; live rounds are compared with replayed ones")
+    add_texts(both, max_new_tokens=256)
+    add_replay(both)
+    add_live(both)
+    both.add_argument("--live-limit", type=int, default=4)
+    both.add_argument("--live-max-new-tokens", type=int, default=160)
+    for each in (replayed, served, both):
+        each.add_argument("--costs", type=absolute, help="an earlier replay's; default: measured")
     return parser.parse_args(arguments)
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """Add what says how to replay."""
+    parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--contenders", help="of the replay, by comma; default: all")
+    parser.add_argument("--session-len", type=int, default=900)
+    parser.add_argument("--hand-over-ms", type=float, default=0.0)
+    parser.add_argument("--overhead-ms", type=float, default=0.0)
+    parser.add_argument("--plot", type=absolute, help="a PNG")
+
+
+def add_live(parser: argparse.ArgumentParser) -> None:
+    """Add what says how to serve."""
+    parser.add_argument("--draft-lens", default="1,2,3,4,6,8")
+    parser.add_argument("--policies", default="goodput")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--warm-up-tokens", type=int, default=2000)
 
 
 def add_texts(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
@@ -85,10 +117,10 @@ def texts(options: argparse.Namespace) -> list[object]:
     return ["--model", options.model, "--num-threads", options.num_threads, *files, *how]
 
 
-def record(options: argparse.Namespace, folder: Path) -> Path:
+def record(what: str, options: argparse.Namespace, folder: Path) -> Path:
     """Record every exit along every text; return where."""
     sampling: tuple[object, ...] = ()
-    if options.what == "replay":
+    if what == "replay":
         sampling = ("--temperature", options.temperature, "--seed", options.seed)
     shortstack("bench", "record-tapes", *texts(options), *sampling, "--out", folder)
     return folder
@@ -99,8 +131,12 @@ def replay(options: argparse.Namespace, tapes: Path, out: Path) -> Result:
     words: list[object] = ["--tapes", tapes, "--model", options.model, "--exits", options.exits]
     words += ["--num-threads", options.num_threads, "--session-len", options.session_len]
     words += ["--hand-over-ms", options.hand_over_ms, "--overhead-ms", options.overhead_ms]
-    for name in ("policies", "costs", "plot"):
-        if value := getattr(options, name):
+    for name, value in (
+        ("policies", options.contenders),
+        ("costs", options.costs),
+        ("plot", options.plot),
+    ):
+        if value:
             words += [f"--{name}", value]
     shortstack("bench", "policies", *words, "--out", out)
     return read(out)
@@ -153,6 +189,16 @@ def live_table(result: Result) -> str:
             row += [cell(kind["tok_s"][name]), cell(kind["over_best"][name])]
         rows.append(row)
     return markdown(columns, rows)
+
+
+def verdict_table(rows: Sequence[Result]) -> str:
+    """Return a row per requirement."""
+    lines = []
+    for row in rows:
+        sign = "<=" if row["is_most"] else ">="
+        verdict = "met" if row["is_met"] else "MISSED"
+        lines.append([row["what"], f"{sign} {row['bound']:g}", cell(row["found"]), verdict])
+    return markdown(["required of goodput", "bound", "found", "verdict"], lines)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ from shortstack.bench.arguments import parse_numbers, publish
 from shortstack.bench.control.contenders import GOODPUT_NAME
 from shortstack.bench.control.costs_file import read_times
 from shortstack.bench.control.live import LivePlan, LiveRun, run_live
+from shortstack.bench.control.live_acceptance import judge_live
 from shortstack.bench.control.live_figures import (
     Fit,
+    added_ttft_ms,
     check_arms,
     fit_processes,
     kinds_found,
@@ -89,6 +91,10 @@ def command(
         run = run_command(run_live(plan, on_turn, progress.observe))
     contenders = plan.contenders()
     fit, fitted = _fit(run, plan, times)
+    kinds = kinds_found(run.samples, contenders)
+    checks = check_arms(run.samples, contenders, fitted, held)
+    num_differing = num_mismatches(run.samples)
+    ttft_ms = added_ttft_ms(run.samples, plan.policies)
     report = LiveReport(
         machine=machine,
         model=model_dir.name,
@@ -96,11 +102,12 @@ def command(
         max_new_tokens=max_new_tokens,
         repeats=repeats,
         warm_up_tokens=run.warm_up_tokens,
-        kinds=kinds_found(run.samples, contenders),
-        checks=check_arms(run.samples, contenders, fitted, held),
+        kinds=kinds,
+        checks=checks,
         fit=fit,
         num_texts=sum(map(len, run.samples.values())),
-        num_mismatches=num_mismatches(run.samples),
+        num_mismatches=num_differing,
+        acceptance=judge_live(kinds, checks, num_differing, ttft_ms),
     )
     if not as_json:
         console = Console(markup=False, highlight=False)

@@ -18,6 +18,7 @@ from shortstack.bench.samples import Sample, kinds_of, total_speculation
 PLAIN_NAME = "plain"
 ALL_KINDS = "all"
 NS_PER_S = 1e9
+NS_PER_MS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,26 @@ def _kind(
             if prompts
         },
     )
+
+
+def added_ttft_ms(samples: Samples, names: Sequence[str]) -> dict[str, float]:
+    """Return by contender the time to the first message beyond plain decoding's, median of prompts.
+
+    Of each prompt's turns the middle one counts.
+    """
+    own = {name: _median_first_ns(samples[name]) for name in (PLAIN_NAME, *names)}
+    plain = own[PLAIN_NAME]
+    return {
+        name: median(own[name][prompt] - plain[prompt] for prompt in plain) / NS_PER_MS
+        for name in names
+    }
+
+
+def _median_first_ns(samples: Sequence[Sample]) -> dict[str, float]:
+    by_prompt: dict[str, list[int]] = {}
+    for sample in samples:
+        by_prompt.setdefault(sample.prompt_id, []).append(sample.first_ns)
+    return {prompt_id: median(values) for prompt_id, values in by_prompt.items()}
 
 
 def _median_ns(samples: Sequence[Sample]) -> dict[str, float]:

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from shared.telemetry.machine import Machine
+from shortstack.bench.control.acceptance import Row
 from shortstack.bench.control.live_figures import ArmCheck, Fit, LiveKind
+from shortstack.bench.control.replay_view import acceptance_lines
 from shortstack.bench.report import rounded_values
 
 NS_PER_MS = 1e6
@@ -26,10 +28,12 @@ class LiveReport:
     fit: Fit | None
     num_texts: int
     num_mismatches: int
+    acceptance: Sequence[Row]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything that is published, rounded."""
-        values: dict[str, Any] = rounded_values(asdict(self))
+        rows = [asdict(row) | {"is_met": row.is_met} for row in self.acceptance]
+        values: dict[str, Any] = rounded_values(asdict(self) | {"acceptance": rows})
         return values
 
     def lines(self) -> Iterator[str]:
@@ -56,6 +60,7 @@ class LiveReport:
             yield from self._check_lines(check)
         warmed = ", ".join(f"{name} {num}" for name, num in self.warm_up_tokens.items())
         yield f"tokens decoded to warm up, before anything counted: {warmed or 'none'}"
+        yield from ("required of goodput, live", *acceptance_lines(self.acceptance))
         yield (
             f"{self.model}; {self.machine.cpu_model}, {self.machine.num_cores} cores, load"
             f" {self.machine.load_average:.1f} at start"

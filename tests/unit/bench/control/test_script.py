@@ -28,7 +28,7 @@ def test_the_tables_have_a_row_per_contender_and_per_kind() -> None:
 
 
 def test_a_replay_drives_the_commands_and_keeps_the_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran: list[list[str]] = []
 
@@ -36,7 +36,11 @@ def test_a_replay_drives_the_commands_and_keeps_the_result(
         ran.append([str(word) for word in words])
         if "--out" in ran[-1] and ran[-1][1] == "policies":
             machine = '{"cpu_model": "Some CPU", "num_cores": 2}'
-            made = f'{{"machine": {machine}, "stationary": {{}}, "in_turn": null, "shift": null}}'
+            made = f'{{"machine": {machine}, "stationary": {{}}, "in_turn": null, "shift": null, '
+            made += (
+                '"acceptance": [{"what": "speed", "bound": 0.9, "found": 0.95, "is_most": false, '
+            )
+            made += '"is_met": true}]}'
             Path(ran[-1][-1]).write_text(made)
 
     monkeypatch.setattr(control, "shortstack", run)
@@ -48,6 +52,7 @@ def test_a_replay_drives_the_commands_and_keeps_the_result(
     assert replayed[replayed.index("--tapes") + 1] == recorded[recorded.index("--out") + 1]
     assert replayed[replayed.index("--hand-over-ms") + 1] == "1.5"
     assert (tmp_path / "control-replay-shortstack-10m-some-cpu-2c.json").is_file()
+    assert "| speed | >= 0.9 | 0.95 | met |" in capsys.readouterr().out
 
 
 def test_live_has_options_of_its_own() -> None:
