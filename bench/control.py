@@ -5,10 +5,10 @@
     python -m bench.control live --prompts FILE …        the same on a real stack
     python -m bench.control all --prompts FILE …         both, and all requirements with verdicts
 
-`replay` records what every exit says along texts of the model, measures what steps take, and replays
-every policy over them. `live` measures policies against static settings through a gateway, compares
-their counts with recorded texts, and tells what processes and messages take; give `replay` these
-two figures to let it reckon with them. Drives `shortstack bench record-tapes`, `policies` and
+`replay` records what every exit says along texts of the model, measures what steps take, and
+replays every policy over them. `live` measures policies against static settings through a gateway,
+compares their counts with recorded texts, and tells what processes and messages take; give `replay`
+these two figures to let it reckon with them. Drives `shortstack bench record-tapes`, `policies` and
 `policies-live` as a user would, and writes bench/results/control-WHAT-NAME-MACHINE.json. Run `live`
 on a machine that does nothing else; the load average is kept with the result.
 """
