@@ -39,7 +39,7 @@ test: $(READY) ## Run all tests that need no GPU
 test-gpu: $(READY) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(TESTS)
 
-check: $(READY) ## Lint, types, import contracts, proto, stubs, spelling, configuration table
+check: $(READY) ## Lint, types, import contracts, proto, stubs, spelling, tables of documents
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -50,7 +50,7 @@ check: $(READY) ## Lint, types, import contracts, proto, stubs, spelling, config
 	    for stub in $(STUBS); do diff -q "$$stub" "$$made/$$stub" || { \
 	        echo "the stubs are stale: run make proto" >&2; exit 1; }; done
 	$(BIN)/codespell
-	$(BIN)/pytest -q tests/unit/test_configuration.py
+	$(BIN)/pytest -q tests/unit/test_configuration.py tests/unit/test_metrics_document.py
 
 fmt: $(READY) ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix

@@ -7,6 +7,7 @@ python scripts/configuration.py --check   exit status 1 if the document is stale
 import sys
 from pathlib import Path
 
+from marked_tables import write_or_check
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -16,22 +17,13 @@ from services.verify.settings import VerifyServiceSettings
 from shared.settings import PREFIX
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
-BEGIN, END = "<!-- tables: made by scripts/configuration.py -->", "<!-- end of the tables -->"
+MARKS = ("<!-- tables: made by scripts/configuration.py -->", "<!-- end of the tables -->")
 CLASSES = (DraftServiceSettings, VerifyServiceSettings, GatewayServiceSettings)
 
 
 def main(arguments: list[str]) -> int:
     """Write or check the document."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    fresh = f"{head}{BEGIN}\n\n{tables()}\n{END}{tail}"
-    if arguments == ["--check"]:
-        if fresh != text:
-            print(f"{DOCUMENT} is stale: run make fmt", file=sys.stderr)
-        return int(fresh != text)
-    DOCUMENT.write_text(fresh, encoding="utf-8")
-    return 0
+    return write_or_check(DOCUMENT, MARKS, tables(), arguments, "python scripts/configuration.py")
 
 
 def tables() -> str:

@@ -9,9 +9,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -32,6 +39,25 @@ class Group(BaseModel):
     """A frozen group of options; an unknown option is a fault."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _check_host_port(address: str, info: ValidationInfo) -> str:
+    """Refuse what is neither empty nor `host:port`."""
+    host, _, port = address.rpartition(":")
+    if address and not (host and port.isascii() and port.isdecimal() and int(port) < 65536):
+        name = (info.field_name or "").upper()
+        raise ValueError(
+            f"{name} {address!r}: use host:port, such as 127.0.0.1:9400; ports end at 65535"
+        )
+    return address
+
+
+# Where a service serves its metrics over HTTP; an option of every service's own group.
+MetricsListen = Annotated[
+    str,
+    AfterValidator(_check_host_port),
+    Field(description="`host:port` where /metrics is served over HTTP; empty: nowhere"),
+]
 
 
 class ModelSettings(Group):

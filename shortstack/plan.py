@@ -65,6 +65,8 @@ class StackConfig:
     `redis_url`: empty starts a server of the stack's own, `none` goes without one.
     `trace` is where each cell leaves a trace of its last steps at its end; with several cells the
     name gets the cell's.
+    `metrics_port` is the first of the ports that metrics are served on, see `metrics_address`; 0:
+    nobody serves any.
     `environ` adds any SHORTSTACK_ variable that has no field here.
     """
 
@@ -85,6 +87,7 @@ class StackConfig:
     spin_count: int = SPIN_COUNT
     trace: Path | None = None
     log_dir: Path | None = None
+    metrics_port: int = 0
     environ: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 180.0
     stop_timeout_s: float = 10.0
@@ -150,11 +153,13 @@ def plan_cell(
         "VERIFY__STOP_THRESHOLD": config.defaults.stop_threshold,
         "VERIFY__POLICY": config.defaults.policy_wished,
         "VERIFY__TRACE_PATH": _trace_path(config, cell_id),
+        "VERIFY__METRICS_LISTEN": metrics_address(config, 1 + 2 * index),
     }
     draft_options = {
         "DRAFT__LISTEN": draft_target,
         "DRAFT__RUNTIME_DIR": folder,
         "DRAFT__EXIT_LAYER": config.defaults.exit_layer,
+        "DRAFT__METRICS_LISTEN": metrics_address(config, 2 + 2 * index),
     }
     return CellPlan(
         cell_id=cell_id,
@@ -188,8 +193,14 @@ def plan_gateway(
         "GATEWAY__LISTEN": gateway_target(config, runtime_dir),
         "GATEWAY__HTTP_LISTEN": config.http,
         "GATEWAY__CELLS": None if has_registry else targets,
+        "GATEWAY__METRICS_LISTEN": metrics_address(config, 0),
     }
     return _service("gateway", "gateway", dict(base) | _variables(options))
+
+
+def metrics_address(config: StackConfig, place: int) -> str | None:
+    """Return where a process serves its metrics: the gateway, verify-0, draft-0, verify-1, ..."""
+    return f"127.0.0.1:{config.metrics_port + place}" if config.metrics_port else None
 
 
 def gateway_target(config: StackConfig, runtime_dir: Path) -> str:

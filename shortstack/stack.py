@@ -39,7 +39,7 @@ from shortstack.redis_server import answers, find_redis_server, plan_redis, redi
 from shortstack.runtime_dir import make_runtime_dir
 
 POLL_S = 0.1
-# The gateway's event that says its addresses, with the ports filled in.
+# The events that say addresses, with the ports filled in.
 STARTED_EVENTS = ("listening", "serving")
 Observer = Callable[[str, dict[str, Any]], None]
 
@@ -60,6 +60,8 @@ class Stack:
         self.redis_url = ""
         self.target = ""
         self.http_url = ""
+        # Where children serve their metrics; those that serve none are left out.
+        self.metrics_urls: dict[str, str] = {}
         self._observer = observer
         self._guard: Guard | None = None
 
@@ -147,9 +149,13 @@ class Stack:
         return [child for child in self.children.values() if child.exit_status is not None]
 
     def _note(self, name: str, event: dict[str, Any]) -> None:
-        if name == "gateway" and event.get("event") in STARTED_EVENTS:
+        if event.get("event") not in STARTED_EVENTS:
+            return
+        if name == "gateway":
             self.target = str(event["address"])
             self.http_url = str(event.get("http_url", ""))
+        if url := event.get("metrics"):
+            self.metrics_urls[name] = str(url)
 
     async def wait_until_ready(self) -> None:
         """Wait until requests can be served.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from services.draft.attachment import Attachment
+from services.draft.engine_metrics import EngineMetrics
 from shared.errors import ShortstackError
 from shared.ids import SessionId
 from shared.model.draft_runner import StackDraftRunner
@@ -52,6 +53,7 @@ class DraftEngine:
         self._thread = threading.Thread(target=self._run, name="draft-engine", daemon=True)
         self.num_rounds = 0
         self.num_draft_steps = 0
+        self.metrics = EngineMetrics()
 
     def start(self) -> None:
         """Start drafting."""
@@ -101,6 +103,8 @@ class DraftEngine:
         for draft in timed:
             self._remember(draft)
         job.answer(timed)
+        self.metrics.note_batch(len(job.tasks), queue_ns, draft_ns)
+        self.metrics.num_refused += sum(bool(draft.error) for draft in drafts)
 
     def _split_repeated(self, tasks: tuple[RoundTask, ...]) -> tuple[list[RoundTask], list[Draft]]:
         """Separate tasks to draft from those answered before or superseded."""
@@ -111,6 +115,7 @@ class DraftEngine:
                 fresh.append(task)
             elif last.round_index == task.round_index:
                 known.append(last)
+                self.metrics.num_repeated += 1
             else:
                 message = f"round {task.round_index} is over, round {last.round_index} was drafted"
                 known.append(Draft(task.session_id, task.round_index, (), (), error=message))

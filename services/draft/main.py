@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 
+from services.draft.draft_signals import make_draft_board
 from services.draft.engine import DraftEngine
 from services.draft.servicer import DraftServicer
 from services.draft.settings import DraftServiceSettings
@@ -20,6 +21,7 @@ from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
 from shared.rpc.server import ServiceServer
 from shared.settings import SettingsError, load_settings, make_private_dir
 from shared.telemetry.logs import configure_logs
+from shared.telemetry.metrics_server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ def load_draft_stack(settings: DraftServiceSettings) -> LayerStack:
     )
 
 
-async def serve(settings: DraftServiceSettings, stack: LayerStack) -> None:
+async def serve(settings: DraftServiceSettings, stack: LayerStack, metrics: MetricsServer) -> None:
     """Serve until a signal or a fatal error."""
     shutdown = ShutdownSignal()
     worker_id = new_worker_id("draft")
@@ -71,11 +73,16 @@ async def serve(settings: DraftServiceSettings, stack: LayerStack) -> None:
     pb_grpc.add_DraftServiceServicer_to_server(servicer, server.grpc_server)
     address = server.bind(settings.draft.listen)
     engine.start()
+    metrics.show(make_draft_board(settings.model.served_name, stack, engine, servicer))
     await server.start()
-    log.info("listening", extra={"address": address, "worker_id": worker_id})
+    log.info(
+        "listening",
+        extra={"address": address, "worker_id": worker_id, "metrics": metrics.url},
+    )
     await shutdown.wait()
     await server.enter_graceful_shutdown()
     await server.stop(settings.draft.drain_timeout_ms / 1000)
+    metrics.close()
     if shutdown.error is not None:
         raise shutdown.error
     engine.stop()
@@ -92,12 +99,13 @@ def main() -> None:
         log.info("settings", extra={"settings": settings.model_dump(mode="json")})
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         check_privacy(settings)
+        metrics = MetricsServer(settings.draft.metrics_listen, "SHORTSTACK_DRAFT__METRICS_LISTEN")
         stack = load_draft_stack(settings)
     except SettingsError as error:
         refuse_to_start("draft worker", str(error))
     except ShortstackError as error:
         refuse_to_start("draft worker", error.message)
-    asyncio.run(serve(settings, stack))
+    asyncio.run(serve(settings, stack, metrics))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
         self._engine = engine
         self._attachment: Attachment | None = None
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether a verify worker's memory is mapped."""
+        return self._attachment is not None
+
     async def Attach(self, request: pb.AttachRequest, context: Any) -> pb.AttachResponse:
         """Map the verify worker's memory; a former attachment is dropped."""
         self._attachment = None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from shared.settings import Group, LogSettings, ModelSettings, ServiceSettings
+from shared.settings import Group, LogSettings, MetricsListen, ModelSettings, ServiceSettings
 
 
 class DraftSettings(Group):
@@ -14,6 +14,7 @@ class DraftSettings(Group):
     runtime_dir: Path = Field(description="0700 directory for the liveness lock")
     exit_layer: int = Field(0, ge=0, description="layers to load at start, beyond half of them")
     has_reflection: bool = Field(True, description="serve gRPC reflection")
+    metrics_listen: MetricsListen = ""
     drain_timeout_ms: int = Field(1000, ge=0, description="grace for the stream at shutdown")
 
 

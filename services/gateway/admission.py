@@ -76,6 +76,11 @@ class Admission:
         return self._num_running
 
     @property
+    def max_running(self) -> int:
+        """Places."""
+        return self._limits.max_running
+
+    @property
     def num_waiting(self) -> int:
         """Requests in the queue."""
         return len(self._queue)

@@ -16,6 +16,7 @@ from services.gateway.prefix_index import prefix_hashes
 from services.gateway.prompt_ids import encode_prompt
 from services.gateway.request import RequestLimits, TextRequest, fit_to_context
 from services.gateway.request_log import RequestLog
+from services.gateway.request_metrics import CHAT, TEXT_COMPLETION, RequestMetrics
 from services.gateway.router import Router
 from services.gateway.session import Session
 from services.gateway.task_keys import TaskKeys
@@ -100,6 +101,7 @@ class CompletionTools:
     channels: CellChannels
     max_replays: int
     task_keys: TaskKeys
+    metrics: RequestMetrics
 
 
 @dataclass(slots=True)
@@ -122,7 +124,12 @@ class Completion:
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self._log = RequestLog(self.request.request_id, tenant=self.request.tenant)
+        self._log = RequestLog(
+            self.request.request_id,
+            self.tools.metrics,
+            CHAT if self.request.is_chat else TEXT_COMPLETION,
+            self.request.tenant,
+        )
 
     async def run(self) -> AsyncGenerator[CompletionEvent, None]:
         """Yield what happens; the last event is `Finished`, unless an error ends it.

@@ -15,11 +15,14 @@ from typing import Any
 from services.gateway.admission import Admission, AdmissionLimits
 from services.gateway.cells import CellChannels, CellSource, StaticCells
 from services.gateway.completion import CompletionTools
+from services.gateway.gateway_signals import make_gateway_board
 from services.gateway.http_face.app import create_app
+from services.gateway.http_face.metrics import metrics_router
 from services.gateway.http_face.server import HttpServer
 from services.gateway.model_infos import ModelInfos
 from services.gateway.parts import GatewayParts
 from services.gateway.request import RequestLimits
+from services.gateway.request_metrics import RequestMetrics
 from services.gateway.router import Router
 from services.gateway.servicer import GatewayServicer
 from services.gateway.settings import GatewayServiceSettings, GatewaySettings
@@ -31,6 +34,7 @@ from shared.rpc.server import ServiceServer
 from shared.rpc.shortstack_pb2_grpc import add_GatewayServiceServicer_to_server
 from shared.settings import SettingsError, load_settings
 from shared.telemetry.logs import configure_logs
+from shared.telemetry.metrics_server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +49,7 @@ class Gateway:
 
         Raises:
             BadModel: the model directory lacks a file or holds a malformed one.
-            Internal: the address cannot be bound.
+            Internal: an address cannot be bound.
         """
         options = settings.gateway
         self._drain_timeout_s = options.drain_timeout_ms / 1000
@@ -53,11 +57,23 @@ class Gateway:
         self._cells = _cell_source(settings, self._channels)
         self._infos = ModelInfos(lambda: self._cells.cells, self._channels, options.poll_cells_ms)
         self._admission = Admission(_admission_limits(options))
+        self._requests = RequestMetrics()
+        self._router = Router(lambda: self._cells.cells)
         self._parts = self._make_parts(settings)
         self._server = ServiceServer([SERVICE_NAME], has_reflection=options.has_reflection)
         servicer = GatewayServicer(self._parts)
         add_GatewayServiceServicer_to_server(servicer, self._server.grpc_server)
         self.address = self._server.bind(options.listen)
+        self.metrics = MetricsServer(options.metrics_listen, "SHORTSTACK_GATEWAY__METRICS_LISTEN")
+        self.metrics.show(
+            make_gateway_board(
+                settings.model.served_name,
+                self._requests,
+                self._admission,
+                self._cells,
+                self._router,
+            )
+        )
         self._http = self._make_http(options)
         self.http_url = self._http.url if self._http else ""
 
@@ -68,7 +84,11 @@ class Gateway:
         await self._server.start()
         if self._http:
             await self._http.start()
-        places = {"address": self.address, "http_url": self.http_url}
+        places = {
+            "address": self.address,
+            "http_url": self.http_url,
+            "metrics": self.metrics.url,
+        }
         log.info("serving", extra={**places, "num_cells": len(self._cells.cells)})
 
     async def drain(self) -> None:
@@ -89,11 +109,13 @@ class Gateway:
         await self._infos.stop()
         await self._cells.stop()
         await self._channels.close()
+        self.metrics.close()
 
     def _make_http(self, options: GatewaySettings) -> HttpServer | None:
         if not options.http_listen:
             return None
-        app = create_app(self._parts, options.sse_comment_ms / 1000)
+        comment_s = options.sse_comment_ms / 1000
+        app = create_app(self._parts, comment_s, metrics_router(self.metrics))
         return HttpServer(app, options.http_listen)
 
     def _make_parts(self, settings: GatewayServiceSettings) -> GatewayParts:
@@ -101,10 +123,11 @@ class Gateway:
         tools = CompletionTools(
             tokenizer=load_tokenizer(path),
             admission=self._admission,
-            router=Router(lambda: self._cells.cells),
+            router=self._router,
             channels=self._channels,
             max_replays=options.max_replays,
             task_keys=TaskKeys(read_secret(options.task_secret_path)),
+            metrics=self._requests,
         )
         limits = RequestLimits(
             model_name=settings.model.served_name,

@@ -65,6 +65,11 @@ class TextRequest:
     # The client's label of the kind of text.
     task: str = ""
 
+    @property
+    def is_chat(self) -> bool:
+        """Whether the prompt is a conversation."""
+        return bool(self.prompt) and isinstance(self.prompt[0], ChatTurn)
+
 
 def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> TextRequest:
     """Read a request.

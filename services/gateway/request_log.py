@@ -1,4 +1,4 @@
-"""The one log line of a finished request: ids, counts and times, never text of users."""
+"""The one log line of a finished request, and its metrics: ids, counts, times, never text."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from time import monotonic_ns
 
 from services.gateway.attempt import SessionStarted
+from services.gateway.request_metrics import TEXT_COMPLETION, RequestEnd, RequestMetrics
 from shared.errors import ShortstackError
 from shared.ids import RequestId
 from shared.rpc import shortstack_pb2 as pb
@@ -19,6 +20,8 @@ class RequestLog:
     """What is known of a request so far; times are of `monotonic_ns`."""
 
     request_id: RequestId
+    metrics: RequestMetrics
+    operation: str = TEXT_COMPLETION
     tenant: str = ""
     finish_reason: str = ""
     status: str = "OK"
@@ -76,8 +79,9 @@ class RequestLog:
     def write(
         self, summary: SpeculationSummary, prompt_len: int, num_emitted: int, num_replays: int
     ) -> None:
-        """Write the line."""
+        """Write the line, and count the request."""
         now = monotonic_ns()
+        self._count(now, summary, prompt_len, num_emitted, num_replays)
         log.info(
             "request finished",
             extra={
@@ -102,6 +106,37 @@ class RequestLog:
                 "status": self.status,
             },
         )
+
+    def _count(
+        self,
+        now_ns: int,
+        summary: SpeculationSummary,
+        prompt_len: int,
+        num_emitted: int,
+        num_replays: int,
+    ) -> None:
+        self.metrics.note_end(
+            RequestEnd(
+                operation=self.operation,
+                status=self.status,
+                finish_reason=self.finish_reason,
+                error_type=self.error_type,
+                has_begun=self._started_ns > 0,
+                queue_s=self._s_until(self._admitted_ns),
+                first_token_s=self._s_until(self._first_token_ns),
+                duration_s=(now_ns - self._arrived_ns) / 1e9,
+                prompt_len=prompt_len,
+                num_cached=self.num_cached_tokens,
+                num_emitted=num_emitted,
+                num_drafted=summary.num_draft_tokens,
+                num_accepted=summary.num_accepted_tokens,
+                num_replays=num_replays,
+            )
+        )
+
+    def _s_until(self, time_ns: int) -> float | None:
+        """Return the time from the arrival to a point; None where that has not come."""
+        return (time_ns - self._arrived_ns) / 1e9 if time_ns else None
 
     def _ms_until(self, time_ns: int) -> float:
         return round((time_ns - self._arrived_ns) / 1e6, 3)

@@ -87,6 +87,11 @@ class Router:
             self._breakers[key] = Breaker(self._clock, MAX_FAILURES, OPEN_S)
         return self._breakers[key]
 
+    def is_failing(self, cell: CellLease) -> bool:
+        """Whether a cell gets no requests for a while; may be asked from any thread."""
+        breaker = self._breakers.get(_key_of(cell))
+        return breaker is not None and breaker.is_open
+
     def begin(self, cell: CellLease) -> None:
         """Count a session that goes to a cell."""
         self._num_running[_key_of(cell)] += 1

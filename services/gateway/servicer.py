@@ -41,7 +41,8 @@ class GatewayServicer(GatewayServiceServicer):
     ) -> AsyncIterator[pb.GenerateTextResponse]:
         """Stream the completion of one prompt."""
         limits = self._parts.current_limits()
-        checked = check_request(request, limits)
+        with self._parts.tools.metrics.refusals_counted():
+            checked = check_request(request, limits)
         with self._parts.active.entered(checked.request_id) as running:
             completion = Completion(
                 checked, limits, self._parts.tools, running, self._deadline_s(context)

@@ -5,7 +5,14 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from shared.settings import Group, LogSettings, ModelSettings, RedisSettings, ServiceSettings
+from shared.settings import (
+    Group,
+    LogSettings,
+    MetricsListen,
+    ModelSettings,
+    RedisSettings,
+    ServiceSettings,
+)
 
 # A tenant that has been idle may take at once what it could have taken in so long.
 DEFAULT_BURST_S = 10.0
@@ -51,6 +58,7 @@ class GatewaySettings(Group):
     task_secret_path: Path | None = Field(
         None, description="file with the secret that keys of system prompts are made with"
     )
+    metrics_listen: MetricsListen = ""
     drain_timeout_ms: int = Field(30_000, ge=0, description="time to finish after SIGTERM")
     has_reflection: bool = Field(False, description="answer gRPC reflection")
 

@@ -14,7 +14,7 @@ from services.verify.session_log import SessionLog
 from services.verify.session_store import SessionStore
 from services.verify.settings import VerifyServiceSettings
 from services.verify.store_link import StoreLink, prior_of
-from services.verify.store_traffic import CellFacts
+from services.verify.store_traffic import CellFacts, StoreTraffic
 from services.verify.stored_evidence import OpenSession
 from shared.control.evidence.prior import Prior
 from shared.control.store.costs import CostCell
@@ -62,6 +62,11 @@ class CellStore:
         self._store = SessionStore(settings.redis, facts)
         is_kept = self._store.traffic is not None
         self.link = StoreLink(self._store, self._loop) if is_kept else None
+
+    @property
+    def traffic(self) -> StoreTraffic | None:
+        """What goes to Redis and comes from there; None without one."""
+        return self._store.traffic
 
     def start(self, engine: VerifyEngine) -> None:
         """Begin the background work; a new process begins with what equal machines measured."""

@@ -62,12 +62,12 @@ class Committer:
         """Commit one item's rows, a round or the end of a prompt, and queue what is emitted."""
         is_prompt_done = not session.is_decoding
         emitted, reason = commit_round(session, decision, draft, result, self._max_context_len)
-        if is_prompt_done:
-            self._memory.publish(session)
-            self._steps.open(session)
         if not session.first_token_ns:
             session.first_token_ns = now_ns
             session.timings.prefill_ns = now_ns - session.admitted_ns
+        if is_prompt_done:
+            self._memory.publish(session)
+            self._steps.open(session)
         self._roster.events.append((session, emitted))
         if reason is not None:
             self._roster.end(session, reason, now_ns)

@@ -86,6 +86,7 @@ class VerifyEngine:
         # Rounds whose drafts are in the making while other sessions are verified.
         self._ordered = NOTHING
         self._is_overlapped = False
+        self._decide_ns = 0
         self._is_stopped = False
         self._is_checked = False
         self._thread = threading.Thread(target=self._run, name="verify-engine", daemon=True)
@@ -134,6 +135,7 @@ class VerifyEngine:
             collected_ns,
             time.perf_counter_ns(),
             self._runner.read_ns,
+            self._decide_ns,
         )
         rounds = self.committer.commit(plan, drafts, results, times)
         end_ns = time.perf_counter_ns()
@@ -226,6 +228,7 @@ class VerifyEngine:
         """Plan for the sessions that have no round in flight, on pages that they have."""
         in_flight = self._ordered.sessions
         free = [session for session in self.roster.running if session not in in_flight]
+        started_ns = time.perf_counter_ns()
         plan = make_plan(
             free,
             self._limits,
@@ -233,6 +236,7 @@ class VerifyEngine:
             has_draft_worker=self.rounds.has_draft_worker,
             reads_exits=self.rounds.reads_alike,
         )
+        self._decide_ns = time.perf_counter_ns() - started_ns
         num_drafting = len(plan.drafting) + len(in_flight)
         self._is_overlapped = self._overlap.choose(num_drafting)
         if self._is_overlapped:

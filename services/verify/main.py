@@ -7,6 +7,7 @@ import sys
 import time
 
 from services.verify.cell import Cell
+from services.verify.cell_signals import make_cell_board
 from services.verify.events import MoveAll
 from services.verify.servicer import VerifyServicer
 from services.verify.settings import VerifyServiceSettings
@@ -19,6 +20,7 @@ from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
 from shared.rpc.server import ServiceServer
 from shared.settings import SettingsError, load_settings, make_private_dir
 from shared.telemetry.logs import configure_logs
+from shared.telemetry.metrics_server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +35,21 @@ MOVE_GRACE_S = 1.0
 class VerifyWorker:
     """One verify worker's life: serve, drain, end."""
 
-    def __init__(self, settings: VerifyServiceSettings, stack: LayerStack) -> None:
+    def __init__(
+        self,
+        settings: VerifyServiceSettings,
+        stack: LayerStack,
+        metrics: MetricsServer | None = None,
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics or MetricsServer()
         self._shutdown = ShutdownSignal()
         self._cell = Cell(settings, stack, self._shutdown.fail)
         self._server = ServiceServer([SERVICE_NAME], has_reflection=settings.verify.has_reflection)
         self._address = ""
         self._publisher = LeasePublisher(settings.redis, lambda: self._cell.lease(self._address))
-        servicer = VerifyServicer(self._cell, self._begin_drain)
-        pb_grpc.add_VerifyServiceServicer_to_server(servicer, self._server.grpc_server)
+        self._servicer = VerifyServicer(self._cell, self._begin_drain)
+        pb_grpc.add_VerifyServiceServicer_to_server(self._servicer, self._server.grpc_server)
         self._drain_task: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
@@ -49,11 +57,19 @@ class VerifyWorker:
         await self._server.set_serving(SPECULATION, False)
         self._address = self._server.bind(self._settings.verify.listen)
         self._cell.start(self._hear_of_speculation)
+        self._metrics.show(make_cell_board(self._cell, self._servicer.refused))
         if self._settings.verify.cell_kind == "fused":
             await self._server.set_serving(SPECULATION, True)
         await self._server.start()
         self._publisher.start()
-        log.info("listening", extra={"address": self._address, "worker_id": self._cell.worker_id})
+        log.info(
+            "listening",
+            extra={
+                "address": self._address,
+                "worker_id": self._cell.worker_id,
+                "metrics": self._metrics.url,
+            },
+        )
         await self._shutdown.wait()
         if self._shutdown.error is not None:
             # Sessions end with their streams; the gateway replays them elsewhere.
@@ -62,6 +78,7 @@ class VerifyWorker:
             raise self._shutdown.error
         await self._drain(self._settings.verify.drain_timeout_ms / 1000)
         await self._server.stop(MOVE_GRACE_S)
+        self._metrics.close()
         await self._cell.close()
 
     async def _hear_of_speculation(self, is_on: bool) -> None:
@@ -121,18 +138,19 @@ def main() -> None:
         log.info("settings", extra={"settings": settings.model_dump(mode="json")})
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         make_private_dir(settings.verify.runtime_dir, "SHORTSTACK_VERIFY__RUNTIME_DIR")
+        metrics = MetricsServer(settings.verify.metrics_listen, "SHORTSTACK_VERIFY__METRICS_LISTEN")
         stack = load_verify_stack(settings)
     except SettingsError as error:
         refuse_to_start("verify worker", str(error))
     except ShortstackError as error:
         refuse_to_start("verify worker", error.message)
-    asyncio.run(run(settings, stack))
+    asyncio.run(run(settings, stack, metrics))
 
 
-async def run(settings: VerifyServiceSettings, stack: LayerStack) -> None:
+async def run(settings: VerifyServiceSettings, stack: LayerStack, metrics: MetricsServer) -> None:
     """Build the worker inside the event loop and serve; what it refuses ends the process."""
     try:
-        worker = VerifyWorker(settings, stack)
+        worker = VerifyWorker(settings, stack, metrics)
     except ShortstackError as error:
         refuse_to_start("verify worker", error.message)
     await worker.serve()

@@ -74,6 +74,7 @@ class Roster:
             self.end(session, FinishReason.CANCELLED, now_ns)
         for session in self._waiting.drop_cancelled():
             self.summary.add(session.summary)
+            self.events.append((session, finish(session, FinishReason.CANCELLED, now_ns)))
             ended.append(session)
         return ended
 

@@ -76,16 +76,18 @@ class Rounds:
         self._worker_id = ""
         self._liveness: dict[str, Path | None] = {}
         self._slowest_ns = 0.0
-        self._num_malformed = 0
+        self._num_malformed_in_a_row = 0
         # Whether what this worker reads at an exit is what would be drafted there.
         self.reads_alike = False
         self.num_late = 0
         self.num_fenced = 0
+        self.num_malformed = 0
+        self.num_attached = 0
 
     @property
     def has_draft_worker(self) -> bool:
         """Whether a draft worker is attached, sane and not behind."""
-        is_attached = bool(self._worker_id) and self._num_malformed < MAX_MALFORMED
+        is_attached = bool(self._worker_id) and self._num_malformed_in_a_row < MAX_MALFORMED
         return is_attached and self._worker_id not in self._memory.quarantined_workers
 
     @property
@@ -126,7 +128,7 @@ class Rounds:
                 self._memory.end_quarantine(key)
                 continue
             if self._is_sound(draft, ordered.task):
-                self._num_malformed = 0
+                self._num_malformed_in_a_row = 0
                 self._drafts[key] = draft
 
     def _is_sound(self, draft: Draft, task: RoundTask) -> bool:
@@ -143,7 +145,8 @@ class Rounds:
             fault = "a draft token lies outside the vocabulary"
         fault = fault or shadow_fault(draft, task, self._vocab_size)
         if fault:
-            self._num_malformed += 1
+            self._num_malformed_in_a_row += 1
+            self.num_malformed += 1
             log.warning("malformed draft", extra={"session_id": task.session_id, "fault": fault})
         return not fault
 
@@ -169,9 +172,10 @@ class Rounds:
     def attach(self, event: DrafterReady) -> None:
         """Note that a draft worker attached: rounds from before cannot be written any more."""
         self._worker_id = event.worker_id
+        self.num_attached += 1
         self._drafter = event.drafter or self._drafter
         self._liveness[event.worker_id] = event.liveness_path
-        self._num_malformed = 0
+        self._num_malformed_in_a_row = 0
         self.reads_alike = event.reads_alike
         self._memory.end_quarantine_of(event.worker_id)
 

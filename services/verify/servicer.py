@@ -1,7 +1,9 @@
 """VerifyService: messages -> values -> messages. Computes nothing; the engine does."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -11,12 +13,13 @@ from services.verify.pages import pool_state
 from services.verify.requests import read_request
 from services.verify.session_messages import rounds_to_proto, state_to_proto
 from services.verify.streams import SessionStream
-from shared.errors import InvalidRequest, WorkerDraining
+from shared.errors import InvalidRequest, ShortstackError, WorkerDraining
 from shared.ids import SessionId
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.convert import identity_to_proto, summary_to_proto
 from shared.speculation.methods.registry import METHODS
+from shared.telemetry.exemplars import current_trace_id
 
 
 class VerifyServicer(pb_grpc.VerifyServiceServicer):
@@ -25,29 +28,42 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
     def __init__(self, cell: Cell, on_drain: Callable[[float], Awaitable[None]]) -> None:
         self._cell = cell
         self._on_drain = on_drain
+        # Sessions that an error ended before they had begun, by its class.
+        self.refused: Counter[str] = Counter()
 
     async def Generate(
         self, request: pb.GenerateRequest, context: Any
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Run one session; its memory goes when this stream ends, whatever ended it."""
-        engine = self._cell.engine
-        if engine.roster.is_draining:
-            raise WorkerDraining("this worker is draining")
-        checked = read_request(request, self._cell.rules)
-        stream = SessionStream(
-            checked,
-            time.perf_counter_ns(),
-            self._cell.settings.verify.max_unread,
-            lambda: engine.post(Wake()),
-        )
-        stream.session.policy = self._cell.make_policy(checked)
-        self._cell.store.open(stream.session)
-        engine.post(Submit(stream.session))
+        engine, verify = self._cell.engine, self._cell.settings.verify
+        with self._refusals_counted():
+            if engine.roster.is_draining:
+                raise WorkerDraining("this worker is draining")
+            checked = read_request(request, self._cell.rules)
+            stream = SessionStream(
+                checked,
+                time.perf_counter_ns(),
+                verify.max_unread,
+                lambda: engine.post(Wake()),
+            )
+            stream.session.trace_id = current_trace_id()
+            stream.session.policy = self._cell.make_policy(checked)
+            self._cell.store.open(stream.session)
+            engine.post(Submit(stream.session))
+            try:
+                async for message in stream.messages(verify.cell_id):
+                    yield message
+            finally:
+                engine.post(Cancel(stream.session))
+
+    @contextmanager
+    def _refusals_counted(self) -> Iterator[None]:
+        """Count what ends a session before it has begun; afterwards no error of ours does."""
         try:
-            async for message in stream.messages(self._cell.settings.verify.cell_id):
-                yield message
-        finally:
-            engine.post(Cancel(stream.session))
+            yield
+        except ShortstackError as error:
+            self.refused[type(error).__name__] += 1
+            raise
 
     async def GetVerifyInfo(
         self, request: pb.GetVerifyInfoRequest, context: Any

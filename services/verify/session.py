@@ -143,6 +143,8 @@ class Session:
     admitted_ns: int = 0
     first_token_ns: int = 0
     is_cancelled: bool = False
+    # Of the trace that its call belongs to, if any.
+    trace_id: str | None = None
     # What proposes its rounds; None: its wish, or the load governor for all sessions together.
     policy: SessionPolicy | None = None
     # What the control store knows it by, and whether an operator has turned its drafts off.

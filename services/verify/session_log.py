@@ -28,10 +28,10 @@ class SessionLog:
 
     # --- the engine's thread --------------------------------------------------------------------
 
-    def open(self, session: Session, policy: str = static.NAME) -> None:
-        """Begin with a session; nothing if it was begun with before it lost its pages."""
+    def open(self, session: Session, policy: str = static.NAME) -> bool:
+        """Begin with a session; False and nothing if it was begun with before it lost its pages."""
         if session.session_id in self._running:
-            return
+            return False
         request = session.request
         self._running[session.session_id] = SessionTrack(
             request.session_id,
@@ -42,6 +42,7 @@ class SessionLog:
             session.arrived_ns,
             Totals(session.committed_len),
         )
+        return True
 
     def note(
         self,
@@ -53,7 +54,7 @@ class SessionLog:
         now_ns: int,
         *,
         is_alarm: bool = False,
-    ) -> None:
+    ) -> int:
         """Take a round that the session has just committed; it is open, and not ended yet.
 
         Args:
@@ -63,11 +64,15 @@ class SessionLog:
             num_emitted: tokens committed, cut at the end of the session.
             now_ns: when, on the clock of session.arrived_ns.
             is_alarm: what the round showed set off the change alarm.
+
+        Returns:
+            The time since the session's commit before it, ns.
         """
         track = self._running[session.session_id]
         tokens_len = session.committed_len
         since_ns = track.last_commit_ns or session.first_token_ns or now_ns
         track.last_commit_ns = now_ns
+        round_ns = now_ns - since_ns
         track.note(
             RoundRecord(
                 session.round_index - 1,
@@ -78,10 +83,11 @@ class SessionLog:
                 num_accepted,
                 num_emitted,
                 is_alarm,
-                now_ns - since_ns,
+                round_ns,
             ),
             tokens_len,
         )
+        return round_ns
 
     def end(self, session: Session, reason: FinishReason) -> None:
         """Move a session to those that ended; the oldest of them goes.

@@ -7,7 +7,14 @@ from pydantic import Field, model_validator
 
 from shared.control.overlap import Overlap
 from shared.control.policies.registry import POLICY_NAMES
-from shared.settings import Group, LogSettings, ModelSettings, RedisSettings, ServiceSettings
+from shared.settings import (
+    Group,
+    LogSettings,
+    MetricsListen,
+    ModelSettings,
+    RedisSettings,
+    ServiceSettings,
+)
 
 
 class VerifySettings(Group):
@@ -55,6 +62,7 @@ class VerifySettings(Group):
     )
     round_timeout_ms: int = Field(250, ge=1, description="least time before a round is abandoned")
     max_unread: int = Field(1024, ge=1, description="unread tokens that pause a session")
+    metrics_listen: MetricsListen = ""
     drain_timeout_ms: int = Field(30_000, ge=0, description="time for sessions at shutdown")
     has_reflection: bool = Field(True, description="serve gRPC reflection")
 

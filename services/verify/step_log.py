@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from services.verify.engine_metrics import EngineMetrics
 from services.verify.pass_runner import PassResult
 from services.verify.session import Emitted, Session
 from services.verify.session_log import SessionLog
@@ -27,6 +28,7 @@ class StepTimes:
 
     wait_from_ns: from here to collected_ns the engine waited for drafts; 0 if it did not.
     read_ns: time of the pass that went into reading exits as evidence.
+    decide_ns: time that deciding took.
     """
 
     started_ns: int
@@ -34,6 +36,7 @@ class StepTimes:
     collected_ns: int
     pass_end_ns: int
     read_ns: int = 0
+    decide_ns: int = 0
 
     @property
     def wait_ns(self) -> int:
@@ -66,7 +69,8 @@ def outcome_of(session: Session, decision: Decision, emitted: Emitted) -> RoundO
 class StepLog:
     """What becomes known with a step, told to all that learn from it or show it.
 
-    the load governor, the sessions' own policies, the store behind it, the session log, the trace
+    the load governor, the sessions' own policies, the store behind it, the session log, the
+    metrics, the trace
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class StepLog:
     ) -> None:
         self.governor = LoadGovernor(StepCosts(num_layers), _resume_layer, EvidenceBook(exits))
         self.sessions = sessions or SessionLog()
+        self.metrics = EngineMetrics()
         self.num_shed_rounds = 0
         self._trace = trace
         self._link = link
@@ -100,6 +105,8 @@ class StepLog:
         num_rows = sum(len(result.item.token_ids) for result in results)
         num_prefill_rows = num_rows - sum(each.num_drafted + 1 for each in outcomes)
         self.num_shed_rounds += sum(each.decision.reason in SHED for each in outcomes)
+        # Asked before the governor hears of the step: of the plan that it followed.
+        expected_per_ns = None if num_prefill_rows else self.governor.expected_per_ns(len(rounds))
         alarms = self.governor.note_step(
             StepOutcome(
                 outcomes,
@@ -114,6 +121,12 @@ class StepLog:
         )
         for session, outcome in rounds:
             self._note_round(session, outcome, end_ns, is_alarm=outcome.key in alarms)
+        self.metrics.note_pass(times.pass_ns, num_rows - num_prefill_rows, num_prefill_rows)
+        if drafts:
+            self.metrics.note_drafts(drafts, times.wait_ns)
+        if rounds:
+            step_ns = end_ns - times.started_ns
+            self.metrics.note_step(outcomes, step_ns, times.decide_ns, expected_per_ns)
         self._close_ended()
         if self._trace is not None:
             self._draw(self._trace, times, end_ns, outcomes, num_prefill_rows, drafts)
@@ -121,7 +134,7 @@ class StepLog:
     def _note_round(
         self, session: Session, outcome: RoundOutcome, end_ns: int, *, is_alarm: bool
     ) -> None:
-        self.sessions.note(
+        round_ns = self.sessions.note(
             session,
             outcome.decision,
             outcome.num_drafted,
@@ -130,6 +143,7 @@ class StepLog:
             end_ns,
             is_alarm=is_alarm,
         )
+        self.metrics.note_round(session, outcome, round_ns, is_alarm=is_alarm)
         if self._link is not None:
             self._link.note_round(
                 session, outcome, self.governor.sessions.evidence(outcome.key), end_ns
@@ -140,8 +154,9 @@ class StepLog:
             )
 
     def open(self, session: Session) -> None:
-        """Begin with a session whose prompt is done; nothing if it was before."""
-        self.sessions.open(session, session.request.policy)
+        """Begin with a session whose prompt is done; again if it lost its pages since."""
+        is_first = self.sessions.open(session, session.request.policy)
+        self.metrics.note_prompt_end(session, is_first=is_first)
         if session.carried is not None:
             self.governor.sessions.adopt(session.session_id, *session.carried)
 
@@ -167,6 +182,7 @@ class StepLog:
                 self._link.end(session, self.governor.sessions.evidence(session.session_id))
             self.governor.forget(session.session_id)
             self.sessions.end(session, reason)
+            self.metrics.note_end(session, reason)
         self._ended.clear()
 
     def _draw(

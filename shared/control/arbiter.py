@@ -75,6 +75,11 @@ class Arbiter:
         level = self._levels.get(level_of(num_sessions))
         return level is not None and self._num_tokens < level.off_until
 
+    @property
+    def num_levels_off(self) -> int:
+        """Levels of load at which plain steps are in force; may be asked from any thread."""
+        return sum(self._num_tokens < level.off_until for level in list(self._levels.values()))
+
     def doubts(self, num_sessions: int) -> bool:
         """Whether plain steps look no slower so far: worth comparing sooner."""
         level = self._levels.get(level_of(num_sessions))

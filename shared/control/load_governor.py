@@ -87,6 +87,8 @@ class LoadGovernor:
         # What this step tries beside the plan.
         self._is_probing = False
         self._is_plain_probe = False
+        # What this step follows as it is.
+        self._followed: StepPlan | None = None
 
     # --- deciding -------------------------------------------------------------------------------
 
@@ -112,6 +114,7 @@ class LoadGovernor:
         """
         self._step_index += 1
         self._is_probing = self._is_plain_probe = False
+        self._followed = None
         for load in loads:
             self.sessions.open(load)
         free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
@@ -135,6 +138,7 @@ class LoadGovernor:
             if trial is not None:
                 self._is_probing = True
                 return granted(loads, trial, view.plan, self.sessions.blocked(loads))
+        self._followed = view.plan
         return granted(loads, view.plan, view.plan, self.sessions.blocked(loads))
 
     def shadow(
@@ -150,6 +154,19 @@ class LoadGovernor:
     def _is_compute_bound(self, num_sessions: int) -> bool:
         once, twice = (self.costs.pass_ns({0: n * num_sessions}) for n in (1, 2))
         return once is not None and twice is not None and twice > COMPUTE_BOUND * once
+
+    def expected_per_ns(self, num_sessions: int) -> float | None:
+        """Return the tokens that the plan expected of the last step decided, per ns.
+
+        None where the step followed no plan, or was one of another number of sessions.
+        """
+        plan = self._followed
+        return plan.expected_per_ns if plan and len(plan.lens) == num_sessions else None
+
+    @property
+    def num_levels_off(self) -> int:
+        """Levels of load at which the arbiter keeps drafts off; may be asked from any thread."""
+        return self._arbiter.num_levels_off
 
     def round_ns(self, exit_layer: int, draft_len: int) -> float | None:
         """Predict a round of one session alone; None while that is not known."""

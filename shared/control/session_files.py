@@ -39,6 +39,7 @@ class SessionFiles:
         self._outlooks: dict[str, dict[int, Outlook]] = {}
         # Sessions all of whose exits are read in the step at hand.
         self._num_read = 0
+        self.num_guard_trips = 0
 
     def __contains__(self, key: str) -> bool:
         """Whether anything is known of a session."""
@@ -157,7 +158,7 @@ class SessionFiles:
         for each in rounds:
             guard = self._guards.get(each.key)
             if guard is not None:
-                guard.note_round(
+                self.num_guard_trips += guard.note_round(
                     num_drafted=each.num_drafted,
                     num_emitted=each.num_emitted,
                     round_ns=ns,

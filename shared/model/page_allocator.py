@@ -37,6 +37,7 @@ class PageAllocator:
         self._promises: dict[int, list[int]] = {}
         self._num_free = num_pages
         self._num_quarantined = 0
+        self._num_shared = 0
 
     @property
     def num_free(self) -> int:
@@ -52,6 +53,11 @@ class PageAllocator:
     def num_used(self) -> int:
         """Pages referenced by page tables or the prefix cache."""
         return self.num_pages - self._num_free - self._num_quarantined
+
+    @property
+    def num_shared(self) -> int:
+        """Pages with more than one reference."""
+        return self._num_shared
 
     def is_shared(self, page: int) -> bool:
         """Say whether a page has more than one reference."""
@@ -161,6 +167,7 @@ class PageAllocator:
         for page in pages_of(extents):
             assert self._references[page] > 0, f"page {page} is not in use"
             self._references[page] += 1
+            self._num_shared += self._references[page] == 2
 
     def release(self, extents: Iterable[Extent]) -> None:
         """Drop one reference of each page; the last one frees it."""
@@ -181,6 +188,7 @@ class PageAllocator:
     def _drop(self, page: int) -> None:
         assert self._references[page] > 0, f"page {page} is not in use"
         self._references[page] -= 1
+        self._num_shared -= self._references[page] == 1
 
     def end_quarantine(self, extents: Iterable[Extent]) -> None:
         """Free pages that were set aside: their late writer has answered or is gone."""
@@ -212,6 +220,8 @@ class PageAllocator:
         assert num_free == self._num_free, f"{num_free} pages are free, not {self._num_free}"
         num_aside = self._states.count(QUARANTINED)
         assert num_aside == self._num_quarantined, f"{num_aside} pages are in quarantine"
+        num_shared = sum(references > 1 for references in self._references)
+        assert num_shared == self._num_shared, f"{num_shared} pages are shared"
 
 
 def pages_of(extents: Iterable[Extent]) -> Iterable[int]:

@@ -1,1 +1,11 @@
-"""Telemetry: logs (traces and metrics have their place here)."""
+"""Telemetry: what services tell of themselves.
+
+logs            JSON lines on stderr
+signals         the table of all metrics
+signal_board    where a service's metrics find their values when somebody scrapes
+distribution    a histogram that one thread writes without a lock
+metrics_server  metrics over HTTP
+exemplars       the trace that a metric's exemplar leads to
+chrome_trace    the last steps of a worker as a file for Perfetto
+machine         what a measurement was made on
+"""

@@ -60,6 +60,9 @@ def command(
     trace: Annotated[
         Path | None, typer.Option(help="Leave a trace of the last steps here, for Perfetto.")
     ] = None,
+    metrics_port: Annotated[
+        int, typer.Option(help="First port for metrics, one per process; 0: none.", min=0)
+    ] = 0,
     log_dir: Annotated[Path | None, typer.Option(help="Keep the processes' logs here.")] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
@@ -81,6 +84,7 @@ def command(
         defaults=CellDefaults(method, exit_layer, draft_len, stop_threshold, policy),
         trace=trace.resolve() if trace else None,
         log_dir=log_dir,
+        metrics_port=metrics_port,
     )
     console = Console(stderr=True)
     try:
@@ -120,6 +124,9 @@ def describe(stack: Stack) -> Table:
     """Say where everything listens."""
     table = Table("process", "pid")
     table.add_column("listens on", overflow="fold")
+    urls = stack.metrics_urls
+    if urls:
+        table.add_column("metrics", overflow="fold")
     faces = [stack.target, stack.http_url]
     places = {"gateway": ", ".join(filter(None, faces)), "redis": stack.redis_url}
     for cell in stack.cells:
@@ -127,7 +134,8 @@ def describe(stack: Stack) -> Table:
         if cell.draft is not None:
             places[cell.draft.name] = cell.draft_target
     for child in stack.children.values():
-        table.add_row(child.name, str(child.pid), places[child.name])
+        row = [child.name, str(child.pid), places[child.name]]
+        table.add_row(*row, *([urls.get(child.name, "")] if urls else []))
     if "redis" not in stack.children:
         table.add_row("redis", "", stack.redis_url or "none: static cells")
     return table

@@ -67,7 +67,8 @@ class Endpoints:
         self, body: ChatBody | TextBody, request: Request, shape: Callable[[int, int], Choice]
     ) -> Response:
         limits = self._parts.current_limits()
-        with in_http_terms(body.field_names):
+        metrics = self._parts.tools.metrics
+        with metrics.refusals_counted(), in_http_terms(body.field_names):
             caller = Caller(request_id_of(request), tenant_of(request))
             asked = read_body(body, caller, limits)
         plan = AnswerPlan(

@@ -41,6 +41,23 @@ def test_cells_on_a_registry_shared_with_others_have_names_of_their_own() -> Non
     assert plan_cell(0, config, {}, RUNTIME).cell_id == "shortstack-abc-0"
 
 
+def test_metrics_have_a_port_per_process_in_a_row() -> None:
+    config = StackConfig(MODEL, metrics_port=9400)
+    cells = [plan_cell(index, config, {}, RUNTIME) for index in range(2)]
+    gateway = plan_gateway(config, {}, RUNTIME, cells)
+    children = [gateway, *(child for cell in cells for child in (cell.verify, cell.draft) if child)]
+    listens = [
+        child.env[f"SHORTSTACK_{child.name.partition('-')[0].upper()}__METRICS_LISTEN"]
+        for child in children
+    ]
+    assert [child.name for child in children] == [
+        "gateway", "verify-0", "draft-0", "verify-1", "draft-1",
+    ]  # fmt: skip
+    assert listens == [f"127.0.0.1:{9400 + place}" for place in range(5)]
+    assert not [name for name in plan_cell(0, StackConfig(MODEL), {}, RUNTIME).verify.env
+                if "METRICS" in name]  # fmt: skip
+
+
 def test_only_options_that_were_given_are_set() -> None:
     config = StackConfig(MODEL, defaults=CellDefaults(exit_layer=2))
     env = plan_cell(0, config, {"SHORTSTACK_VERIFY__DRAFT_LEN": "7"}, RUNTIME).verify.env

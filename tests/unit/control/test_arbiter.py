@@ -34,6 +34,7 @@ def test_drafting_that_delivers_less_is_off_at_its_level_only() -> None:
     assert arbiter.is_off(3)
     assert not arbiter.is_off(2)
     assert not arbiter.is_off(5)
+    assert arbiter.num_levels_off == 1
 
 
 def test_few_comparisons_only_raise_doubts() -> None:

@@ -167,3 +167,19 @@ def test_sessions_that_join_take_part_in_the_plan_at_once() -> None:
     governor = LoadGovernor(StepCosts(12))
     run(governor, loads_of(2), 200)
     assert all(not each.is_off for each in governor.decide(loads_of(3)))
+
+
+def test_a_step_that_follows_the_plan_says_what_it_expects() -> None:
+    governor, loads = LoadGovernor(StepCosts(12)), loads_of(1)
+    assert governor.expected_per_ns(1) is None
+    decisions = run(governor, loads, 40)[-1]
+    while decisions[0].reason == "probe":
+        decisions = run(governor, loads, 1)[-1]
+    outcome = outcome_of(loads, decisions)
+    delivered = outcome.rounds[0].num_emitted / (outcome.draft_ns + outcome.pass_ns)
+    expected = governor.expected_per_ns(1)
+    assert expected is not None and 0.7 < expected / delivered < 1.3
+    # Of a step of other sessions the plan says nothing.
+    assert governor.expected_per_ns(2) is None
+    governor.decide([SessionLoad("pinned", WISHED, is_pinned=True)])
+    assert governor.expected_per_ns(1) is None

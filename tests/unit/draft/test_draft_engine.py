@@ -108,6 +108,7 @@ def test_a_repeated_round_gets_the_same_answer_and_touches_no_memory(bench: Benc
     [again] = bench.draft(TASK)
     untimed = [replace(each, queue_ns=0, started_ns=0, draft_ns=0) for each in (again, first)]
     assert untimed[0] == untimed[1]
+    assert bench.engine.metrics.num_repeated == 1
     assert (bench.pool.exit_states == 7.0).all()
     assert all((layer == 7.0).all() for layer in bench.pool.layers)
 
@@ -117,6 +118,9 @@ def test_a_superseded_round_is_refused(bench: Bench) -> None:
     [draft] = bench.draft(replace(TASK, round_index=2))
     assert draft.draft_tokens == ()
     assert "round 2 is over" in draft.error
+    metrics = bench.engine.metrics
+    assert (metrics.num_refused, metrics.num_repeated) == (1, 0)
+    assert metrics.batch_rounds.count == metrics.batch_s.count == metrics.queue_s.count == 2
     [draft] = bench.draft(replace(TASK, round_index=4))
     assert not draft.error
 

@@ -1,17 +1,12 @@
 """The engine's door: queue, drain, refusals, pauses, sessions told to move."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-import torch
 
 from services.verify.events import MoveAll, Wake
 from services.verify.pages import pool_state
 from services.verify.session import Moved
 from shared.errors import InvalidRequest, QueueFull, WorkerDraining
-from shared.model.layer_stack import LayerStack, load_stack
+from shared.model.layer_stack import LayerStack
 from shared.speculation.vocabulary import FinishReason
 from tests.engine_harness import (
     EngineHarness,
@@ -20,19 +15,8 @@ from tests.engine_harness import (
     Recorded,
     make_request,
 )
-from tests.model_builder import write_model
 from tests.polling import poll_until
 from tests.unit.verify.builders import WISHED
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LayerStack]:
-    """A tiny model on one thread."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    path: Path = write_model(tmp_path_factory.mktemp("models") / "tiny")
-    yield load_stack(path)
-    torch.set_num_threads(num_threads)
 
 
 class Reader:
