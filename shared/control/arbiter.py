@@ -11,7 +11,7 @@ just before it, so that a machine whose pace drifts does not favour either. Per 
 from dataclasses import dataclass
 from math import log, sqrt
 
-MIN_GAIN = 0.03
+MIN_GAIN = 0.015
 NUM_NEEDED = 5
 # Comparisons that the mean remembers.
 MEMORY = 12
