@@ -7,6 +7,7 @@ compares names itself. All faults are reported together, and the process ends be
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -18,6 +19,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_serializer,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -91,7 +93,8 @@ class RedisSettings(Group):
     """SHORTSTACK_REDIS__*: the registry of cells (verify worker and gateway), control state."""
 
     url: str = Field(
-        "", description="any redis:// or unix:// URL; empty: no registry, and nothing is kept"
+        "",
+        description="any redis://, rediss:// or unix:// URL; empty: no registry, nothing is kept",
     )
     lease_ttl_ms: int = Field(5000, ge=500, description="a cell that stops renewing is forgotten")
     renew_ms: int = Field(1500, ge=100, description="time between renewals")
@@ -110,6 +113,16 @@ class RedisSettings(Group):
     shares_priors: bool = Field(
         True, description="busy tenants' counts of acceptance add to what all tenants begin with"
     )
+
+    @field_serializer("url")
+    def _hide_password(self, url: str) -> str:
+        """Settings are logged and told to whoever asks a worker; passwords are not."""
+        return without_password(url)
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
+    return re.sub(r"(://[^/@]*:)[^/@]*@", r"\1***@", url)
 
 
 class LogSettings(Group):
@@ -202,6 +215,16 @@ def _describe(fault: Any) -> str:
         # A contradiction between options; it names them itself.
         return str(fault["ctx"]["error"])
     return f"{name}: {fault['msg']} (got {fault['input']!r})"
+
+
+def check_private_socket(listen: str, name: str) -> None:
+    """Refuse a socket file in a folder that others may enter; a `host:port` is none.
+
+    Raises:
+        SettingsError: names the option.
+    """
+    if listen.startswith("unix:"):
+        make_private_dir(Path(listen.removeprefix("unix:")).absolute().parent, name)
 
 
 def make_private_dir(path: Path, name: str) -> None:

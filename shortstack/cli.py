@@ -43,7 +43,14 @@ COMMANDS = (
         "shortstack.commands.draft_vocab:command",
         "Choose the tokens that drafts are scored by.",
     ),
+    Entry("certs", "shortstack.commands.certs:command", "Make a test CA to try mTLS out."),
     Entry("demo", "shortstack.demo:command", "Watch four prompts, then compare with plain."),
+)
+KEYS = (
+    Entry("new", "shortstack.commands.keys:new", "Make a key; it is printed once."),
+    Entry("list", "shortstack.commands.keys:show", "List the keys of a file."),
+    Entry("check", "shortstack.commands.keys:check", "Look for faults in a file of keys."),
+    Entry("revoke", "shortstack.commands.keys:revoke", "Let a key in no more."),
 )
 BENCHES = (
     Entry("decode", "shortstack.bench.decode:command", "Measure decoding of a checkpoint."),
@@ -132,6 +139,7 @@ def _fail(message: str, exit_status: int) -> None:
 
 app = make_app("Serve language models with self-speculative decoding.", COMMANDS)
 app.add_typer(make_app("Measure speed.", BENCHES), name="bench")
+app.add_typer(make_app("Make, list, check and revoke API keys.", KEYS), name="keys")
 app.add_typer(make_app("Train models to draft for themselves.", TRAININGS), name="train")
 
 if __name__ == "__main__":

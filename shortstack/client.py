@@ -19,6 +19,7 @@ from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as stubs
 from shared.rpc.channel import open_channel, responses, translated_errors
 from shared.speculation.vocabulary import SpeculationSummary, TokenSource
+from shortstack.access import Access
 from shortstack.events import Event, Finished, Started, Tokens, event_from_proto
 from shortstack.request import Request
 from shortstack.sessions.values import (
@@ -90,10 +91,15 @@ class CompletionBuilder:
 class Client:
     """An open connection to a gateway; use it as a context, from one event loop."""
 
-    def __init__(self, target: str) -> None:
-        """Name the gateway (`host:port` or `unix:/path`); the connection is made at first use."""
+    def __init__(self, target: str, access: Access | None = None) -> None:
+        """Name the gateway (`host:port` or `unix:/path`); the connection is made at first use.
+
+        access: API key and TLS, where the gateway has them.
+        """
+        access = access or Access()
         self.target = target
-        self._channel = open_channel(target)
+        self._metadata = access.metadata
+        self._channel = open_channel(target, access.tls)
         self._stub = stubs.GatewayServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -117,7 +123,9 @@ class Client:
         Raises:
             ShortstackError: what the gateway reports, or WorkerLost if it cannot be reached.
         """
-        call = self._stub.GenerateText(request.to_proto(), timeout=request.timeout_s)
+        call = self._stub.GenerateText(
+            request.to_proto(), timeout=request.timeout_s, metadata=self._metadata
+        )
         message: pb.GenerateTextResponse
         try:
             async for message in responses(call):
@@ -137,7 +145,9 @@ class Client:
         """End a request early; return whether it was running."""
         with translated_errors():
             answer: pb.CancelResponse = await self._stub.Cancel(
-                pb.CancelRequest(request_id=request_id), timeout=UNARY_TIMEOUT_S
+                pb.CancelRequest(request_id=request_id),
+                timeout=UNARY_TIMEOUT_S,
+                metadata=self._metadata,
             )
         return answer.was_running
 
@@ -145,7 +155,7 @@ class Client:
         """Return the models served and the cells behind them."""
         with translated_errors():
             answer: pb.ListModelsResponse = await self._stub.ListModels(
-                pb.ListModelsRequest(), timeout=timeout_s
+                pb.ListModelsRequest(), timeout=timeout_s, metadata=self._metadata
             )
         return answer
 
@@ -153,7 +163,9 @@ class Client:
         """Return how the sessions of all cells stand; with_ended: those that ended of late, too."""
         with translated_errors():
             answer: pb.ListSessionsResponse = await self._stub.ListSessions(
-                pb.ListSessionsRequest(with_ended=with_ended), timeout=UNARY_TIMEOUT_S
+                pb.ListSessionsRequest(with_ended=with_ended),
+                timeout=UNARY_TIMEOUT_S,
+                metadata=self._metadata,
             )
         return list_from_proto(answer)
 
@@ -165,6 +177,8 @@ class Client:
         """
         with translated_errors():
             answer: pb.GetSessionTimelineResponse = await self._stub.GetSessionTimeline(
-                pb.GetSessionTimelineRequest(session_id=session_id), timeout=UNARY_TIMEOUT_S
+                pb.GetSessionTimelineRequest(session_id=session_id),
+                timeout=UNARY_TIMEOUT_S,
+                metadata=self._metadata,
             )
         return timeline_from_proto(answer)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shared.errors import WorkerLost
+from shared.errors import Unauthenticated, WorkerLost
+from shortstack.access import KEY, KEY_FILE, Access, read_access
 from shortstack.checkpoint import require_model_dir
 from shortstack.client import Client
 from shortstack.errors import CommandError, UsageError
@@ -29,6 +30,14 @@ class Destination:
 
     target: str | None = None
     model: Path | None = None
+    # Options; what they leave open, the environment may say.
+    api_key: str | None = None
+    ca: str | None = None
+
+    @property
+    def access(self) -> Access:
+        """Key and TLS for the gateway."""
+        return read_access(os.environ, api_key=self.api_key, ca=self.ca)
 
 
 @asynccontextmanager
@@ -47,15 +56,15 @@ async def connected(destination: Destination, console: Console) -> AsyncIterator
         raise UsageError("--target and --model exclude each other: a target has its own model")
     target = await find_gateway(destination)
     if target:
-        async with Client(target) as client:
+        async with Client(target, destination.access) as client:
             yield client
         return
     model = require_model_dir(destination.model)
     with StartProgress(console) as progress:
-        stack = Stack(StackConfig(model=model), progress.observe)
+        stack = Stack(StackConfig(model=model, access=destination.access), progress.observe)
         await stack.start()
     try:
-        async with Client(stack.target) as client:
+        async with Client(stack.target, destination.access) as client:
             yield client
     finally:
         await stack.stop()
@@ -67,21 +76,26 @@ async def find_gateway(destination: Destination) -> str:
         return ""
     target = destination.target or os.environ.get(TARGET_VARIABLE, "")
     if target:
-        await require_gateway(target)
+        await require_gateway(target, destination.access)
         return target
-    if await is_serving(LOCAL_GATEWAY, GATEWAY_SERVICE, LOCAL_PROBE_TIMEOUT_S):
+    tls = destination.access.tls
+    if await is_serving(LOCAL_GATEWAY, GATEWAY_SERVICE, LOCAL_PROBE_TIMEOUT_S, tls):
         return LOCAL_GATEWAY
     return ""
 
 
-async def require_gateway(target: str) -> None:
+async def require_gateway(target: str, access: Access | None = None) -> None:
     """Make sure that a gateway can be reached.
 
     Raises:
-        CommandError: nobody answers there.
+        CommandError: nobody answers there, or it wants another API key.
     """
-    async with Client(target) as client:
+    async with Client(target, access) as client:
         try:
             await client.models(timeout_s=TARGET_PROBE_TIMEOUT_S)
         except WorkerLost as error:
             raise CommandError(f"no gateway answers at {target}: {error.message}") from None
+        except Unauthenticated as error:
+            raise CommandError(
+                f"{target}: {error.message} (--api-key, {KEY} or {KEY_FILE})"
+            ) from None

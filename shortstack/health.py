@@ -3,6 +3,8 @@
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from shared.access.tls_files import TlsFiles
+from shared.errors import WorkerLost
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as stubs
 from shared.rpc.channel import open_channel, translated_errors
@@ -13,14 +15,16 @@ SPECULATION = "speculation"
 PROBE_TIMEOUT_S = 1.0
 
 
-async def is_serving(target: str, service: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+async def is_serving(
+    target: str, service: str, timeout_s: float = PROBE_TIMEOUT_S, tls: TlsFiles | None = None
+) -> bool:
     """Return whether the service at the target says SERVING."""
     request = health_pb2.HealthCheckRequest(service=service)
-    async with open_channel(target) as channel:
-        try:
+    try:
+        async with open_channel(target, tls) as channel:
             answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError:
-            return False
+    except (grpc.aio.AioRpcError, WorkerLost):
+        return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 

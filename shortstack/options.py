@@ -34,6 +34,14 @@ ExitAdapters = Annotated[
     str | None,
     typer.Option(help="What drafts read exits through: auto, off, or a file.", metavar="ADAPTERS"),
 ]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(help="API key; better by SHORTSTACK_API_KEY_FILE, as others may list processes."),
+]
+Ca = Annotated[
+    str | None,
+    typer.Option(help="TLS: PEM file of the gateway's CA, or `system`.", metavar="FILE"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

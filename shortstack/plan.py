@@ -17,11 +17,12 @@ from pathlib import Path
 
 from shared.speculation.draft_vocab import AUTO
 from shared.speculation.vocabulary import OFF
+from shortstack.access import VARIABLES, Access
 from shortstack.children import ChildPlan
 
 PREFIX = "SHORTSTACK_"
 # Read by the command line alone; services refuse names that they do not know.
-CLIENT_VARIABLES = frozenset({"SHORTSTACK_TARGET"})
+CLIENT_VARIABLES = frozenset({"SHORTSTACK_TARGET"}) | VARIABLES
 # Idle OpenMP threads of one worker must not spin while the other works, but waking them for every
 # product is dear: they spin for some tens of microseconds, the gap between two products, and sleep
 # then. Plain decoding of a 9M model took 4.2 ms a token so, 5.6 ms with passive threads.
@@ -67,6 +68,7 @@ class StackConfig:
     name gets the cell's.
     `metrics_port` is the first of the ports that metrics are served on, see `metrics_address`; 0:
     nobody serves any.
+    `access` is how the stack itself calls its gateway, where that has API keys or TLS.
     `environ` adds any SHORTSTACK_ variable that has no field here.
     """
 
@@ -88,6 +90,7 @@ class StackConfig:
     trace: Path | None = None
     log_dir: Path | None = None
     metrics_port: int = 0
+    access: Access = field(default_factory=Access)
     environ: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 180.0
     stop_timeout_s: float = 10.0

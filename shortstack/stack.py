@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from shared.errors import ShortstackError
+from shared.errors import ShortstackError, Unauthenticated
+from shortstack.access import KEY
 from shortstack.children import Child, ChildPlan, Guard
 from shortstack.client import Client
 from shortstack.errors import StackError
@@ -185,15 +186,21 @@ class Stack:
             is_plain = self.config.cell_kind is CellKind.PLAIN
             if not is_plain and not await is_serving(cell.verify_target, SPECULATION):
                 return f"{cell.verify.name} has no draft worker yet"
-        if not self.target or not await is_serving(self.target, GATEWAY_SERVICE):
+        if not self.target or not await is_serving(
+            self.target, GATEWAY_SERVICE, tls=self.config.access.tls
+        ):
             return "gateway does not serve yet"
         missing = {cell.cell_id for cell in self.cells} - await self._listed_cells()
         return f"gateway does not know {', '.join(sorted(missing))} yet" if missing else ""
 
     async def _listed_cells(self) -> set[str]:
-        async with Client(self.target) as client:
+        async with Client(self.target, self.config.access) as client:
             try:
                 served = await client.models(timeout_s=1.0)
+            except Unauthenticated as error:
+                raise StackError(
+                    f"the gateway does not let its own stack in: {error.message}; set {KEY}"
+                ) from None
             except ShortstackError:
                 return set()
         # The gateway learns of a cell first, and of its model a moment later.

@@ -17,9 +17,10 @@ from shared.model.config import read_config
 from shared.model.layer_stack import Heads, LayerStack
 from shared.model.segment import hold_lock
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
+from shared.rpc.credentials import security_of
 from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
 from shared.rpc.server import ServiceServer
-from shared.settings import SettingsError, load_settings, make_private_dir
+from shared.settings import SettingsError, check_private_socket, load_settings, make_private_dir
 from shared.telemetry.logs import configure_logs
 from shared.telemetry.metrics_server import MetricsServer
 
@@ -37,12 +38,20 @@ def check_privacy(settings: DraftServiceSettings) -> None:
     Raises:
         SettingsError: names the option to mend.
     """
-    make_private_dir(settings.draft.runtime_dir, "SHORTSTACK_DRAFT__RUNTIME_DIR")
-    if not settings.draft.listen.startswith("unix:"):
+    draft = settings.draft
+    make_private_dir(draft.runtime_dir, "SHORTSTACK_DRAFT__RUNTIME_DIR")
+    check_private_socket(draft.listen, "SHORTSTACK_DRAFT__LISTEN")
+    has_mtls = draft.tls_files is not None and draft.tls_requires_client_cert
+    if draft.listen.startswith("unix:") or has_mtls:
+        return
+    if not draft.trusts_network:
         raise SettingsError(
-            f"SHORTSTACK_DRAFT__LISTEN: {settings.draft.listen} can be reached by other users; "
-            "use unix:/path in a directory of mode 700"
+            f"SHORTSTACK_DRAFT__LISTEN: {draft.listen} can be reached by strangers; use unix:/path "
+            "in a directory of mode 700, or mTLS (SHORTSTACK_DRAFT__TLS_*, "
+            "SHORTSTACK_DRAFT__TLS_REQUIRES_CLIENT_CERT), or say that nobody else is on that "
+            "network: SHORTSTACK_DRAFT__TRUSTS_NETWORK=true"
         )
+    log.warning("whoever reaches this port may write the cell's memory", extra={"at": draft.listen})
 
 
 def load_draft_stack(settings: DraftServiceSettings) -> LayerStack:
@@ -68,7 +77,11 @@ async def serve(settings: DraftServiceSettings, stack: LayerStack, metrics: Metr
     liveness = settings.draft.runtime_dir / f"{worker_id}.lock"
     lock_fd = hold_lock(liveness)
     engine = DraftEngine(stack, settings.model.num_threads, shutdown.fail)
-    server = ServiceServer([SERVICE_NAME], has_reflection=settings.draft.has_reflection)
+    server = ServiceServer(
+        [SERVICE_NAME],
+        has_reflection=settings.draft.has_reflection,
+        security=security_of(settings.draft),
+    )
     servicer = DraftServicer(settings, worker_id, str(liveness), stack, engine)
     pb_grpc.add_DraftServiceServicer_to_server(servicer, server.grpc_server)
     address = server.bind(settings.draft.listen)

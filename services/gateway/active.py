@@ -99,33 +99,34 @@ class ActiveRequests:
 
     def __init__(self) -> None:
         """Start with none."""
-        self._by_id: dict[RequestId, RunningRequest] = {}
+        self._by_id: dict[tuple[str, RequestId], RunningRequest] = {}
 
     def __contains__(self, request_id: object) -> bool:
         """Whether a request of this id is running."""
         return request_id in self._by_id
 
     @contextmanager
-    def entered(self, request_id: RequestId) -> Iterator[RunningRequest]:
-        """Hold a request under its id.
+    def entered(self, request_id: RequestId, scope: str = "") -> Iterator[RunningRequest]:
+        """Hold a request under its id, which is the only such one of its scope (see `Caller`).
 
         Raises:
             InvalidRequest: a request of this id is running.
         """
-        if request_id in self._by_id:
+        key = (scope, request_id)
+        if key in self._by_id:
             raise InvalidRequest(f"request_id {request_id!r} is running", field="request_id")
         task = asyncio.current_task()
         assert task is not None, "a request is served by a task"
-        running = self._by_id[request_id] = RunningRequest(request_id, task)
+        running = self._by_id[key] = RunningRequest(request_id, task)
         try:
             yield running
         finally:
-            del self._by_id[request_id]
+            del self._by_id[key]
             running.ended.set()
 
-    async def cancel(self, request_id: RequestId) -> bool:
-        """End a request and wait until it has ended; return whether it was running."""
-        running = self._by_id.get(request_id)
+    async def cancel(self, request_id: RequestId, scope: str = "") -> bool:
+        """End a request of a scope and wait until it has ended; return whether it was running."""
+        running = self._by_id.get((scope, request_id))
         if running is None:
             return False
         await running.cancel()

@@ -14,6 +14,7 @@ from math import inf
 from time import monotonic
 
 from services.gateway.drain_rate import DrainRate
+from services.gateway.tenant_limits import TenantLimits
 from services.gateway.token_bucket import TenantBuckets
 from shared.control.fair_queue import FairQueue, Priority
 from shared.errors import DeadlineExceeded, QueueFull, ShortstackError, WorkerDraining
@@ -32,6 +33,13 @@ class AdmissionLimits:
     max_running_of_tenant: int = 0
     tenant_tokens_per_s: float = 0.0
     tenant_burst_tokens: float = 0.0
+
+    @property
+    def of_tenant(self) -> TenantLimits:
+        """What bounds a tenant that has no bounds of its own."""
+        return TenantLimits(
+            self.max_running_of_tenant, self.tenant_tokens_per_s, self.tenant_burst_tokens
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +65,24 @@ class Place:
 class Admission:
     """A counter of places with a bounded, fair queue before it."""
 
-    def __init__(self, limits: AdmissionLimits, *, clock: Callable[[], float] = monotonic) -> None:
-        """Start empty and open."""
+    def __init__(
+        self,
+        limits: AdmissionLimits,
+        *,
+        limits_of: Callable[[str], TenantLimits] | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Start empty and open.
+
+        limits_of: tells the bounds of each tenant; those of the limits for all, if left out.
+        """
         self._limits = limits
+        self._limits_of = limits_of or (lambda tenant: limits.of_tenant)
         self._clock = clock
         self._num_running = 0
         self._running_of: Counter[str] = Counter()
         self._queue: FairQueue[Place] = FairQueue(limits.ageing_s)
-        self._buckets = TenantBuckets(limits.tenant_tokens_per_s, limits.tenant_burst_tokens)
+        self._buckets = TenantBuckets(self._limits_of)
         self._rate = DrainRate(limits.max_running)
         self._is_closed = False
         self._idle = asyncio.Event()
@@ -137,6 +155,12 @@ class Admission:
             return self._idle.is_set()
         return True
 
+    def note_new_limits(self) -> None:
+        """Keep to other bounds of tenants from now on; who runs goes on."""
+        for tenant in self._running_of:
+            self._queue.set_held(tenant, self._is_held(tenant))
+        self._hand_out(self._clock())
+
     async def _enter(self, place: Place) -> None:
         now_s = self._clock()
         if self._has_room_for(place.claim.tenant):
@@ -178,7 +202,7 @@ class Admission:
         return self._num_running < self._limits.max_running and not self._is_held(tenant)
 
     def _is_held(self, tenant: str) -> bool:
-        most = self._limits.max_running_of_tenant
+        most = self._limits_of(tenant).max_running
         return bool(most) and self._running_of[tenant] >= most
 
     def _refuse_if_late(self, claim: Claim, now_s: float) -> None:
@@ -245,7 +269,7 @@ class Admission:
         self._running_of[tenant] += change
         if not self._running_of[tenant]:
             del self._running_of[tenant]
-        if self._limits.max_running_of_tenant:
+        if self._limits_of(tenant).max_running:
             self._queue.set_held(tenant, self._is_held(tenant))
 
     def _refusal(self, reason: str, wait_s: float | None = None) -> QueueFull:

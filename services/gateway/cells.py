@@ -10,6 +10,7 @@ from typing import Protocol
 
 import grpc
 
+from shared.access.tls_files import TlsFaults, TlsFiles
 from shared.control.periodic import PeriodicTask
 from shared.control.registry import CellLease
 from shared.errors import ShortstackError, WorkerLost
@@ -41,19 +42,49 @@ class CellSource(Protocol):
 
 
 class CellChannels:
-    """One channel per address, opened when first needed."""
+    """One channel per address, opened when first needed, and anew when the TLS files change."""
 
-    def __init__(self) -> None:
-        """Start without channels."""
+    def __init__(self, tls: TlsFiles | None = None, grace_s: float = 0.0) -> None:
+        """Start without channels.
+
+        grace_s: how long calls may go on over a channel that another has replaced.
+        """
+        self._tls = tls
+        self._grace_s = grace_s
+        self._signature = tls.signature() if tls else ()
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._stubs: dict[str, VerifyServiceStub] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def stub(self, address: str) -> VerifyServiceStub:
-        """Return the verify worker behind an address."""
+        """Return the verify worker behind an address.
+
+        Raises:
+            WorkerLost: the TLS files are not sound now.
+        """
+        self._forget_outdated()
         if address not in self._stubs:
-            self._channels[address] = open_channel(address)
+            self._channels[address] = open_channel(address, self._tls)
             self._stubs[address] = VerifyServiceStub(self._channels[address])
         return self._stubs[address]
+
+    def _forget_outdated(self) -> None:
+        """Replace channels whose certificate was renewed; calls over them go on."""
+        if self._tls is None or (signature := self._tls.signature()) == self._signature:
+            return
+        self._signature = signature
+        try:
+            self._tls.load()
+        except TlsFaults as error:
+            # Half written, perhaps: what is open still works, and the next change is looked at.
+            log.error("certificate stays as it was", extra={"faults": str(error).splitlines()})
+            return
+        for channel in self._channels.values():
+            task = asyncio.create_task(channel.close(self._grace_s))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        self._channels.clear()
+        self._stubs.clear()
 
     async def get_info(self, address: str) -> pb.GetVerifyInfoResponse:
         """Ask a verify worker what it is.
@@ -72,6 +103,9 @@ class CellChannels:
         channels = list(self._channels.values())
         self._channels.clear()
         self._stubs.clear()
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
         await asyncio.gather(*(channel.close() for channel in channels))
 
 

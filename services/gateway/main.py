@@ -19,6 +19,8 @@ from services.gateway.gateway_signals import make_gateway_board
 from services.gateway.http_face.app import create_app
 from services.gateway.http_face.metrics import metrics_router
 from services.gateway.http_face.server import HttpServer
+from services.gateway.key_interceptor import KeyInterceptor
+from services.gateway.key_watch import KeyWatch
 from services.gateway.model_infos import ModelInfos
 from services.gateway.parts import GatewayParts
 from services.gateway.request import RequestLimits
@@ -30,6 +32,7 @@ from services.gateway.task_keys import TaskKeys, read_secret
 from services.gateway.tokenizer import load_limits, load_tokenizer
 from shared.control.registry import CellDirectory
 from shared.errors import ShortstackError
+from shared.rpc.credentials import UNIX, security_of
 from shared.rpc.server import ServiceServer
 from shared.rpc.shortstack_pb2_grpc import add_GatewayServiceServicer_to_server
 from shared.settings import SettingsError, load_settings
@@ -48,19 +51,28 @@ class Gateway:
         """Read the model's files and bind the port; nothing is served yet.
 
         Raises:
+            SettingsError: the API keys are malformed.
             BadModel: the model directory lacks a file or holds a malformed one.
             Internal: an address cannot be bound.
         """
         options = settings.gateway
         self._drain_timeout_s = options.drain_timeout_ms / 1000
-        self._channels = CellChannels()
+        self._channels = CellChannels(options.cells_tls_files, options.request_timeout_ms / 1000)
         self._cells = _cell_source(settings, self._channels)
         self._infos = ModelInfos(lambda: self._cells.cells, self._channels, options.poll_cells_ms)
-        self._admission = Admission(_admission_limits(options))
+        limits = _admission_limits(options)
+        self._keys = KeyWatch(options.api_keys_path, options.api_keys, limits.of_tenant)
+        self._admission = Admission(limits, limits_of=self._keys.limits_of)
         self._requests = RequestMetrics()
         self._router = Router(lambda: self._cells.cells)
         self._parts = self._make_parts(settings)
-        self._server = ServiceServer([SERVICE_NAME], has_reflection=options.has_reflection)
+        door = KeyInterceptor(self._keys.authenticate, health_is_open=options.health_is_open)
+        self._server = ServiceServer(
+            [SERVICE_NAME],
+            has_reflection=options.has_reflection,
+            security=security_of(options),
+            interceptors=[door],
+        )
         servicer = GatewayServicer(self._parts)
         add_GatewayServiceServicer_to_server(servicer, self._server.grpc_server)
         self.address = self._server.bind(options.listen)
@@ -81,6 +93,7 @@ class Gateway:
         """Look for cells and accept requests."""
         await self._cells.start()
         await self._infos.start()
+        self._keys.start(self._admission.note_new_limits)
         await self._server.start()
         if self._http:
             await self._http.start()
@@ -89,6 +102,8 @@ class Gateway:
             "http_url": self.http_url,
             "metrics": self.metrics.url,
         }
+        if not self._keys.are_needed and not self.address.startswith(UNIX):
+            log.warning("no API keys: whoever reaches this port may call", extra=places)
         log.info("serving", extra={**places, "num_cells": len(self._cells.cells)})
 
     async def drain(self) -> None:
@@ -106,6 +121,7 @@ class Gateway:
         if self._http:
             await self._http.stop()
         await self._server.stop(grace_s=0.1)
+        await self._keys.stop()
         await self._infos.stop()
         await self._cells.stop()
         await self._channels.close()
@@ -201,6 +217,9 @@ def main() -> int:
     log.info("settings", extra={"settings": settings.model_dump(mode="json")})
     try:
         asyncio.run(serve(settings))
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
     except ShortstackError as error:
         log.error("cannot serve", extra={"error": error.message})
         return 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from services.gateway.chat import ROLES, ChatTurn
 from services.gateway.tokenizer import ModelLimits
 from shared.control.fair_queue import Priority
-from shared.errors import ContextExceeded, InvalidRequest, ModelNotFound
+from shared.errors import ContextExceeded, InvalidRequest, ModelNotFound, NotAllowed
 from shared.ids import RequestId, new_request_id
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import (
@@ -41,6 +41,9 @@ class RequestLimits:
     default_max_new_tokens: int
     max_new_tokens: int
     max_prompt_len: int = 0
+    # Whose request it is, whatever it says; None: it names its tenant itself.
+    tenant: str | None = None
+    priorities: tuple[Priority, ...] = (Priority.NORMAL, Priority.LOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> Tex
     Raises:
         InvalidRequest: a field is out of range.
         ModelNotFound: another model is asked for.
+        NotAllowed: the caller may not run it for this tenant, or with this priority.
     """
     check_model(message.model, limits)
     return TextRequest(
@@ -93,8 +97,8 @@ def check_request(message: pb.GenerateTextRequest, limits: RequestLimits) -> Tex
         stop_strings=_stop_strings_of(message),
         num_logprobs=_num_logprobs_of(message),
         speculation=_speculation_of(message),
-        tenant=tenant_from_proto(message.tenant),
-        priority=priority_from_proto(message.priority),
+        tenant=_tenant_of(message, limits),
+        priority=_priority_of(message, limits),
         session_key=session_key_from_proto(message.session_key),
         task=task_label_from_proto(message.task, "task"),
     )
@@ -148,6 +152,29 @@ def _check(
 ) -> None:
     if not holds:
         raise error(f"{field} {message}", field=field)
+
+
+def _tenant_of(message: pb.GenerateTextRequest, limits: RequestLimits) -> str:
+    tenant = tenant_from_proto(message.tenant)
+    if limits.tenant is None:
+        return tenant
+    if tenant not in ("", limits.tenant):
+        raise NotAllowed(
+            f"the API key is of tenant {limits.tenant!r}; it may not call for {tenant!r}",
+            field="tenant",
+        )
+    return limits.tenant
+
+
+def _priority_of(message: pb.GenerateTextRequest, limits: RequestLimits) -> Priority:
+    priority = priority_from_proto(message.priority)
+    if priority in limits.priorities:
+        return priority
+    if message.priority == pb.PRIORITY_UNSPECIFIED:
+        return limits.priorities[0]
+    raise NotAllowed(
+        f"the API key may not use the priority {priority.name.lower()}", field="priority"
+    )
 
 
 def _request_id_of(message: pb.GenerateTextRequest) -> RequestId:

@@ -14,6 +14,7 @@ from services.gateway.completion import (
     Started,
     Tokens,
 )
+from services.gateway.key_interceptor import current_caller
 from services.gateway.parts import GatewayParts
 from services.gateway.request import check_request
 from services.gateway.session_finder import SessionFinder
@@ -40,10 +41,11 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: pb.GenerateTextRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.GenerateTextResponse]:
         """Stream the completion of one prompt."""
-        limits = self._parts.current_limits()
+        caller = current_caller()
+        limits = caller.narrow(self._parts.current_limits())
         with self._parts.tools.metrics.refusals_counted():
             checked = check_request(request, limits)
-        with self._parts.active.entered(checked.request_id) as running:
+        with self._parts.active.entered(checked.request_id, caller.scope) as running:
             completion = Completion(
                 checked, limits, self._parts.tools, running, self._deadline_s(context)
             )
@@ -62,7 +64,8 @@ class GatewayServicer(GatewayServiceServicer):
         """End a running request."""
         if not request.request_id:
             raise InvalidRequest("request_id must not be empty", field="request_id")
-        was_running = await self._parts.active.cancel(RequestId(request.request_id))
+        scope = current_caller().scope
+        was_running = await self._parts.active.cancel(RequestId(request.request_id), scope)
         return pb.CancelResponse(was_running=was_running)
 
     async def ListModels(
@@ -76,7 +79,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: pb.ListSessionsRequest, context: object
     ) -> pb.ListSessionsResponse:
         """Say what the controllers of all cells decide."""
-        return await self._finder.list(with_ended=request.with_ended)
+        return await self._finder.list(current_caller(), with_ended=request.with_ended)
 
     async def GetSessionTimeline(
         self, request: pb.GetSessionTimelineRequest, context: object
@@ -84,7 +87,7 @@ class GatewayServicer(GatewayServiceServicer):
         """Say what one session's last rounds were."""
         if not request.session_id:
             raise InvalidRequest("session_id must not be empty", field="session_id")
-        return await self._finder.timeline(request.session_id)
+        return await self._finder.timeline(current_caller(), request.session_id)
 
     def _leave_word(self, context: grpc.aio.ServicerContext, error: ShortstackError) -> None:
         """End a call whose client does not read; it finds the error if ever it does.

@@ -6,6 +6,7 @@ A cell that does not answer in time is named, not waited for. Knows nothing of r
 import asyncio
 from collections.abc import Callable, Sequence
 
+from services.gateway.api_keys import Caller
 from services.gateway.cells import CellChannels
 from shared.control.registry import CellLease
 from shared.errors import SessionNotFound, ShortstackError
@@ -25,8 +26,8 @@ class SessionFinder:
         self._read_cells = read_cells
         self._channels = channels
 
-    async def list(self, *, with_ended: bool) -> pb.ListSessionsResponse:
-        """Return the sessions of all cells, and which cells did not answer."""
+    async def list(self, caller: Caller, *, with_ended: bool) -> pb.ListSessionsResponse:
+        """Return the sessions that a caller may see, and which cells did not answer."""
         cells = self._read_cells()
         answers = await asyncio.gather(*(self._list_of(cell, with_ended) for cell in cells))
         response = pb.ListSessionsResponse()
@@ -34,18 +35,25 @@ class SessionFinder:
             if isinstance(answer, ShortstackError):
                 response.unanswered_cells.append(_unanswered(cell, answer))
             else:
-                response.sessions.extend(answer.sessions)
+                response.sessions.extend(
+                    each for each in answer.sessions if caller.sees(each.tenant)
+                )
         return response
 
-    async def timeline(self, session_id: str) -> pb.GetSessionTimelineResponse:
+    async def timeline(self, caller: Caller, session_id: str) -> pb.GetSessionTimelineResponse:
         """Return a session's last rounds, from whichever cell it is or was on.
 
         Raises:
-            SessionNotFound: no cell that answered knows it; names those that did not answer.
+            SessionNotFound: no cell that answered knows it, or it is none that the caller may see;
+                names those that did not answer.
         """
         cells = self._read_cells()
         answers = await asyncio.gather(*(self._timeline_of(cell, session_id) for cell in cells))
-        found = [answer for answer in answers if not isinstance(answer, ShortstackError)]
+        found = [
+            answer
+            for answer in answers
+            if not isinstance(answer, ShortstackError) and caller.sees(answer.session.tenant)
+        ]
         if found:
             # A running one before those that ended, of these the youngest.
             best = min(found, key=lambda each: (each.session.has_ended, each.session.age_ms))
@@ -53,7 +61,7 @@ class SessionFinder:
         silent = [
             cell.cell_id
             for cell, answer in zip(cells, answers, strict=True)
-            if not isinstance(answer, SessionNotFound)
+            if isinstance(answer, ShortstackError) and not isinstance(answer, SessionNotFound)
         ]
         raise SessionNotFound(
             f"no cell knows a session {session_id!r}: it never ran, or ended too long ago"

@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
+from shared.access.tls_files import TlsFiles
+from shared.access.tls_options import TlsGroup, faults_of
 from shared.settings import (
-    Group,
     LogSettings,
     MetricsListen,
     ModelSettings,
@@ -18,12 +20,33 @@ from shared.settings import (
 DEFAULT_BURST_S = 10.0
 
 
-class GatewaySettings(Group):
+class GatewaySettings(TlsGroup):
     """SHORTSTACK_GATEWAY__*: the client's side."""
+
+    group: ClassVar[str] = "GATEWAY"
 
     listen: str = Field("127.0.0.1:50051", description="`host:port` or `unix:/path` for clients")
     http_listen: str = Field(
         "", description="`host:port` or `unix:/path` of the OpenAI-compatible API; empty: none"
+    )
+    tls_requires_client_cert: bool = Field(
+        False, description="turn clients without a certificate away (mTLS)"
+    )
+    cells_tls_ca_path: Path | None = Field(
+        None, description="PEM certificates of those who sign verify workers'; empty: no TLS"
+    )
+    cells_tls_cert_path: Path | None = Field(
+        None, description="PEM certificate shown to verify workers; their role is `gateway`"
+    )
+    cells_tls_key_path: Path | None = Field(None, description="PEM key of that certificate")
+    api_keys_path: Path | None = Field(
+        None, description="file of API keys, read again when it changes; empty: see API_KEYS"
+    )
+    api_keys: str = Field(
+        "", description="API keys, in the form of such a file; neither: anybody may call"
+    )
+    health_is_open: bool = Field(
+        True, description="answer health and reflection without an API key"
     )
     cells: str = Field("", description="targets of verify workers, with commas; instead of Redis")
     poll_cells_ms: int = Field(1000, ge=50, description="how often cells are looked up")
@@ -66,6 +89,24 @@ class GatewaySettings(Group):
     def cell_targets(self) -> tuple[str, ...]:
         """The targets in `cells`."""
         return tuple(target.strip() for target in self.cells.split(",") if target.strip())
+
+    @property
+    def cells_tls_files(self) -> TlsFiles | None:
+        """What the gateway shows to verify workers, and whom it trusts; None: no TLS."""
+        if self.cells_tls_ca_path is None:
+            return None
+        return TlsFiles(self.cells_tls_cert_path, self.cells_tls_key_path, self.cells_tls_ca_path)
+
+    @model_validator(mode="after")
+    def _cells_tls_holds(self) -> "GatewaySettings":
+        name = "SHORTSTACK_GATEWAY__CELLS_TLS"
+        if (self.cells_tls_cert_path is None) != (self.cells_tls_key_path is None):
+            raise ValueError(f"{name}_CERT_PATH and {name}_KEY_PATH need each other")
+        if self.cells_tls_cert_path is not None and self.cells_tls_ca_path is None:
+            raise ValueError(f"{name}_CERT_PATH needs {name}_CA_PATH")
+        if faults := faults_of(self.cells_tls_files, name):
+            raise ValueError("\n".join(faults))
+        return self
 
     @property
     def burst_tokens(self) -> float:

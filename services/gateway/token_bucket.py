@@ -4,6 +4,9 @@ A request that takes more than a bucket holds passes when the bucket is full, an
 in the long run the rate holds, and no size is refused for ever.
 """
 
+from collections.abc import Callable
+
+from services.gateway.tenant_limits import TenantLimits
 from shared.errors import RateLimited
 
 # Buckets kept before the full ones, which are like new, are looked for.
@@ -39,6 +42,15 @@ class TokenBucket:
         self._refill(now_s)
         return self._num_tokens >= self._max_tokens
 
+    def resize(self, tokens_per_s: float, max_tokens: float, now_s: float) -> None:
+        """Keep to another rate and size from now on."""
+        if (tokens_per_s, max_tokens) == (self._tokens_per_s, self._max_tokens):
+            return
+        self._refill(now_s)
+        # What is missing stays missing: a tenant that was given more does not start anew.
+        self._num_tokens += max_tokens - self._max_tokens
+        self._tokens_per_s, self._max_tokens = tokens_per_s, max_tokens
+
     def _refill(self, now_s: float) -> None:
         added = (now_s - self._at_s) * self._tokens_per_s
         self._num_tokens = min(self._max_tokens, self._num_tokens + added)
@@ -48,10 +60,9 @@ class TokenBucket:
 class TenantBuckets:
     """A bucket for each tenant that has taken something lately."""
 
-    def __init__(self, tokens_per_s: float, max_tokens: float) -> None:
-        """Take the rate and the size of every bucket; a rate of 0 limits nobody."""
-        self._tokens_per_s = tokens_per_s
-        self._max_tokens = max_tokens
+    def __init__(self, limits_of: Callable[[str], TenantLimits]) -> None:
+        """Take what tells a tenant's rate and the size of its bucket; a rate of 0 is no bound."""
+        self._limits_of = limits_of
         self._buckets: dict[str, TokenBucket] = {}
         self._num_kept = _MIN_KEPT
 
@@ -65,27 +76,31 @@ class TenantBuckets:
             RateLimited: it has taken too many lately; with the exact time until they can be taken,
                 if it takes no others meanwhile.
         """
-        if not self._tokens_per_s:
+        tokens_per_s = self._limits_of(tenant).tokens_per_s
+        if not tokens_per_s:
             return
         wait_s = self._bucket_of(tenant, now_s).take(num_tokens, now_s)
         if wait_s:
             raise RateLimited(
-                f"the tenant has used up its {self._tokens_per_s:g} tokens/s; this request may take"
+                f"the tenant has used up its {tokens_per_s:g} tokens/s; this request may take"
                 f" {num_tokens}",
                 retry_delay_ms=int(wait_s * 1000) + 1,
             )
 
     def give_back(self, tenant: str, num_tokens: int, now_s: float) -> None:
         """Put back what a tenant has taken and not used."""
-        if self._tokens_per_s and num_tokens:
+        if num_tokens and self._limits_of(tenant).tokens_per_s:
             self._bucket_of(tenant, now_s).give_back(num_tokens, now_s)
 
     def _bucket_of(self, tenant: str, now_s: float) -> TokenBucket:
+        limits = self._limits_of(tenant)
         bucket = self._buckets.get(tenant)
-        if bucket is None:
+        if bucket is not None:
+            bucket.resize(limits.tokens_per_s, limits.burst_tokens, now_s)
+        else:
             if len(self._buckets) >= self._num_kept:
                 self._forget_full(now_s)
-            bucket = TokenBucket(self._tokens_per_s, self._max_tokens, now_s)
+            bucket = TokenBucket(limits.tokens_per_s, limits.burst_tokens, now_s)
             self._buckets[tenant] = bucket
         return bucket
 

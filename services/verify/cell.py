@@ -176,6 +176,7 @@ class Cell:
                 draft_vocab_to_proto(self.stack.draft_vocab),
                 exit_adapters_to_proto(self.stack.exit_adapters),
             ),
+            verify.tls_files,
         )
         return NoDrafter()
 

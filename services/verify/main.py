@@ -10,15 +10,16 @@ from services.verify.cell import Cell
 from services.verify.cell_signals import make_cell_board
 from services.verify.events import MoveAll
 from services.verify.servicer import VerifyServicer
-from services.verify.settings import VerifyServiceSettings
+from services.verify.settings import VerifyServiceSettings, VerifySettings
 from shared.control.registry import LeasePublisher
 from shared.errors import BadModel, ShortstackError
 from shared.model.config import read_config
 from shared.model.layer_stack import Heads, LayerStack
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
+from shared.rpc.credentials import security_of
 from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
 from shared.rpc.server import ServiceServer
-from shared.settings import SettingsError, load_settings, make_private_dir
+from shared.settings import SettingsError, check_private_socket, load_settings, make_private_dir
 from shared.telemetry.logs import configure_logs
 from shared.telemetry.metrics_server import MetricsServer
 
@@ -45,7 +46,11 @@ class VerifyWorker:
         self._metrics = metrics or MetricsServer()
         self._shutdown = ShutdownSignal()
         self._cell = Cell(settings, stack, self._shutdown.fail)
-        self._server = ServiceServer([SERVICE_NAME], has_reflection=settings.verify.has_reflection)
+        self._server = ServiceServer(
+            [SERVICE_NAME],
+            has_reflection=settings.verify.has_reflection,
+            security=security_of(settings.verify),
+        )
         self._address = ""
         self._publisher = LeasePublisher(settings.redis, lambda: self._cell.lease(self._address))
         self._servicer = VerifyServicer(self._cell, self._begin_drain)
@@ -130,6 +135,13 @@ def load_verify_stack(settings: VerifyServiceSettings) -> LayerStack:
     return LayerStack(config, device, None, ProgressLog(), Heads.BOTH, vocab, adapters)
 
 
+def _warn_of_strangers(options: VerifySettings) -> None:
+    has_mtls = options.tls_files is not None and options.tls_requires_client_cert
+    if not options.listen.startswith("unix:") and not has_mtls:
+        # Said, not refused: networks of containers are often closed to others.
+        log.warning("whoever reaches this port may use the cell", extra={"at": options.listen})
+
+
 def main() -> None:
     """Read settings, load the model, serve."""
     try:
@@ -138,6 +150,8 @@ def main() -> None:
         log.info("settings", extra={"settings": settings.model_dump(mode="json")})
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         make_private_dir(settings.verify.runtime_dir, "SHORTSTACK_VERIFY__RUNTIME_DIR")
+        check_private_socket(settings.verify.listen, "SHORTSTACK_VERIFY__LISTEN")
+        _warn_of_strangers(settings.verify)
         metrics = MetricsServer(settings.verify.metrics_listen, "SHORTSTACK_VERIFY__METRICS_LISTEN")
         stack = load_verify_stack(settings)
     except SettingsError as error:

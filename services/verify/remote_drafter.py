@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived, Inbox
+from shared.access.tls_files import TlsFiles
 from shared.errors import ModelMismatch, ShortstackError, StaleHandle
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
@@ -50,12 +51,14 @@ class RemoteDrafter:
         inbox: Inbox,
         on_ready: Callable[[bool], Awaitable[None]],
         own_means: ReadingMeans | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
         self._target = target
         self._attach_request = attach_request
         self._inbox = inbox
         self._on_ready = on_ready
         self._own_means = own_means
+        self._tls = tls
         self._task: asyncio.Task[None] | None = None
         # Of the draft worker that is attached now; None: its drafts are scored by all ids, and read
         # the raw exits.
@@ -78,18 +81,18 @@ class RemoteDrafter:
     async def _keep_attached(self) -> None:
         delay_s = RETRY_MIN_S
         while True:
-            async with open_channel(self._target) as channel:
-                stub = pb_grpc.DraftServiceStub(channel)
-                try:
+            try:
+                async with open_channel(self._target, self._tls) as channel:
+                    stub = pb_grpc.DraftServiceStub(channel)
                     attached = await self._attach(stub)
-                except ShortstackError as error:
-                    level = logging.DEBUG if error.is_retriable else logging.WARNING
-                    log.log(level, "attach failed", extra={"error": error.message})
-                    await asyncio.sleep(delay_s)
-                    delay_s = min(2 * delay_s, RETRY_MAX_S)
-                    continue
-                delay_s = RETRY_MIN_S
-                reason = await self._carry_rounds(stub, attached)
+                    delay_s = RETRY_MIN_S
+                    reason = await self._carry_rounds(stub, attached)
+            except ShortstackError as error:
+                level = logging.DEBUG if error.is_retriable else logging.WARNING
+                log.log(level, "attach failed", extra={"error": error.message})
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, RETRY_MAX_S)
+                continue
             log.warning("draft worker lost", extra={"reason": reason})
             await asyncio.sleep(RETRY_MIN_S)
 

@@ -1,14 +1,14 @@
 """Options of the verify worker: SHORTSTACK_VERIFY__* and the groups it shares."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from shared.access.tls_options import TlsGroup
 from shared.control.overlap import Overlap
 from shared.control.policies.registry import POLICY_NAMES
 from shared.settings import (
-    Group,
     LogSettings,
     MetricsListen,
     ModelSettings,
@@ -17,10 +17,16 @@ from shared.settings import (
 )
 
 
-class VerifySettings(Group):
-    """SHORTSTACK_VERIFY__*"""
+class VerifySettings(TlsGroup):
+    """SHORTSTACK_VERIFY__*; the certificate is shown to a draft worker on `host:port`, too."""
+
+    group: ClassVar[str] = "VERIFY"
 
     listen: str = Field(description="`host:port` or `unix:/path` that gateways call")
+    tls_callers: str = Field(
+        "urn:shortstack:role:gateway",
+        description="names (SAN) of which a caller's certificate must hold one, by comma",
+    )
     advertise: str = Field("", description="address in the lease; empty: the one listened on")
     runtime_dir: Path = Field(description="0700 directory for locks and sockets of the cell")
     cell_id: str = Field("cell-0", min_length=1, description="name of the cell")
@@ -65,6 +71,11 @@ class VerifySettings(Group):
     metrics_listen: MetricsListen = ""
     drain_timeout_ms: int = Field(30_000, ge=0, description="time for sessions at shutdown")
     has_reflection: bool = Field(True, description="serve gRPC reflection")
+
+    @property
+    def calls_over_tls(self) -> bool:
+        """Whether the draft worker is called over the network."""
+        return bool(self.draft_target) and not self.draft_target.startswith("unix:")
 
     @model_validator(mode="after")
     def _check_together(self) -> "VerifySettings":

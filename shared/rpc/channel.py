@@ -6,14 +6,25 @@ from typing import Any, TypeVar
 
 import grpc
 
+from shared.access.tls_files import TlsFaults, TlsFiles
+from shared.errors import WorkerLost
+from shared.rpc.credentials import UNIX, channel_credentials
 from shared.rpc.server import KEEPALIVE_OPTIONS
 from shared.rpc.status import from_rpc_error
 
 ResponseT = TypeVar("ResponseT")
 
 
-def open_channel(target: str) -> grpc.aio.Channel:
-    """Open a channel to `host:port` or `unix:/path`; connects lazily, reconnects by itself."""
+def open_channel(target: str, tls: TlsFiles | None = None) -> grpc.aio.Channel:
+    """Open a channel to `host:port` or `unix:/path`; connects lazily, reconnects by itself.
+
+    Args:
+        target: where to; its host must stand in the peer's certificate.
+        tls: what to trust and to show. None: no TLS; a socket file never has it.
+
+    Raises:
+        WorkerLost: the files are not sound now; another try may find them mended.
+    """
     options: list[tuple[str, Any]] = [
         *KEEPALIVE_OPTIONS[:4],
         ("grpc.initial_reconnect_backoff_ms", 100),
@@ -22,7 +33,13 @@ def open_channel(target: str) -> grpc.aio.Channel:
         # One connection per channel, even for equal targets in one process.
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    return grpc.aio.insecure_channel(target, options=options)
+    if tls is None or target.startswith(UNIX):
+        return grpc.aio.insecure_channel(target, options=options)
+    try:
+        credentials = channel_credentials(tls)
+    except TlsFaults as error:
+        raise WorkerLost(f"no TLS to {target}: {error}") from None
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Builds the grpc.aio server of a service: error mapping, health checking, reflection, keepalive.
+"""Builds the grpc.aio server of a service: errors, health, reflection, keepalive, TLS, limits.
 
 Knows nothing of what a service does. Errors of `shared.errors` end a call with their status; any
 other exception is a bug: it is logged with its trace and ends the call with INTERNAL.
@@ -6,7 +6,7 @@ other exception is a bug: it is logged with its trace and ends the call with INT
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -14,7 +14,15 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from shared.access.tls_files import TlsFaults
 from shared.errors import Internal, ShortstackError
+from shared.rpc.credentials import (
+    UNIX,
+    CallerInterceptor,
+    PortSecurity,
+    server_credentials,
+)
+from shared.rpc.handlers import wrap_handler
 from shared.rpc.status import abort
 
 log = logging.getLogger(__name__)
@@ -26,15 +34,42 @@ KEEPALIVE_OPTIONS = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 ]
+# gRPC's own default, said here as it is a promise: no tensor ever goes over the wire, and what one
+# caller can make this process hold is bounded. Larger ones end with RESOURCE_EXHAUSTED.
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_METADATA_BYTES = 16 * 1024
+LIMIT_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+]
+# Methods that tell nothing of anybody.
+OPEN_METHODS = ("/grpc.health.v1.", "/grpc.reflection.")
 
 
 class ServiceServer:
     """One gRPC port with health and reflection for the services added to it."""
 
-    def __init__(self, service_names: list[str], *, has_reflection: bool = True) -> None:
+    def __init__(
+        self,
+        service_names: list[str],
+        *,
+        has_reflection: bool = True,
+        security: PortSecurity | None = None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
+        """Build the server.
+
+        security: TLS of a `host:port`; a socket file has none. interceptors: these see a call after
+        errors of theirs are mapped, before the servicer.
+        """
+        self._security = security
+        own: list[Any] = [ErrorInterceptor()]
+        if security is not None and security.callers:
+            own.append(CallerInterceptor(security.callers, OPEN_METHODS))
         self.grpc_server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()],
-            options=[*KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)],
+            interceptors=[*own, *interceptors],
+            options=[*KEEPALIVE_OPTIONS, *LIMIT_OPTIONS, ("grpc.so_reuseport", 0)],
         )
         self._names = ["", *service_names]
         self._health = health.aio.HealthServicer()
@@ -47,15 +82,21 @@ class ServiceServer:
         """Listen on `host:port` or `unix:/path`; return the address with the port filled in.
 
         Raises:
-            Internal: the address cannot be bound.
+            Internal: the address cannot be bound, or its certificate cannot be shown.
         """
         try:
-            port = self.grpc_server.add_insecure_port(address)
-        except RuntimeError as error:
+            port = self._add_port(address)
+        except (RuntimeError, TlsFaults) as error:
             raise Internal(f"cannot listen on {address}: {error}") from None
-        if address.startswith("unix:"):
+        if address.startswith(UNIX):
             return address
         return f"{address.rpartition(':')[0]}:{port}"
+
+    def _add_port(self, address: str) -> int:
+        if self._security is None or address.startswith(UNIX):
+            return int(self.grpc_server.add_insecure_port(address))
+        credentials = server_credentials(self._security)
+        return int(self.grpc_server.add_secure_port(address, credentials))
 
     async def start(self) -> None:
         """Accept calls; health says SERVING from now on."""
@@ -88,16 +129,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     ) -> Any:
         """Wrap the handler of a call."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
-            if behaviour := getattr(handler, kind):
-                return getattr(grpc, f"{kind}_rpc_method_handler")(
-                    _guard(behaviour),
-                    request_deserializer=handler.request_deserializer,
-                    response_serializer=handler.response_serializer,
-                )
-        return handler
+        return handler if handler is None else wrap_handler(handler, _guard)
 
 
 def _guard(behaviour: Any) -> Any:

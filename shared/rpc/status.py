@@ -22,7 +22,10 @@ _BY_STATUS: dict[grpc.StatusCode, type[ShortstackError]] = {
     grpc.StatusCode.CANCELLED: _BY_REASON["Cancelled"],
     grpc.StatusCode.UNIMPLEMENTED: _BY_REASON["Unsupported"],
     grpc.StatusCode.INVALID_ARGUMENT: _BY_REASON["InvalidRequest"],
-    grpc.StatusCode.RESOURCE_EXHAUSTED: _BY_REASON["QueueFull"],
+    # Ours come with details: this is gRPC's own, for a message or metadata beyond its limits.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: _BY_REASON["InvalidRequest"],
+    grpc.StatusCode.UNAUTHENTICATED: _BY_REASON["Unauthenticated"],
+    grpc.StatusCode.PERMISSION_DENIED: _BY_REASON["NotAllowed"],
 }
 
 

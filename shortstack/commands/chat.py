@@ -26,6 +26,8 @@ GREETING = "/exit or Ctrl-D ends, /reset forgets what was said."
 
 def command(
     target: options.Target = None,
+    api_key: options.ApiKey = None,
+    ca: options.Ca = None,
     model: options.Model = None,
     system: Annotated[str, typer.Option(help="What the model is told first.")] = "",
     temperature: options.Temperature = 0.0,
@@ -49,7 +51,7 @@ def command(
         session_key=new_session_key(),
         task=task,
     )
-    run_command(chat(template, system, Destination(target, model)))
+    run_command(chat(template, system, Destination(target, model, api_key, ca)))
 
 
 async def chat(template: Request, system: str, destination: Destination) -> None:

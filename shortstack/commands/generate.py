@@ -16,6 +16,8 @@ from shortstack.running import run_command
 def command(
     text: Annotated[str, typer.Argument(help="Text to continue.")],
     target: options.Target = None,
+    api_key: options.ApiKey = None,
+    ca: options.Ca = None,
     model: options.Model = None,
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
@@ -56,7 +58,7 @@ def command(
         priority=priority.priority,
         task=task,
     )
-    run_command(generate(request, Destination(target, model)))
+    run_command(generate(request, Destination(target, model, api_key, ca)))
 
 
 async def generate(request: Request, destination: Destination) -> None:

@@ -19,9 +19,14 @@ from shortstack.health import verify_info
 from shortstack.running import run_command
 
 
-def command(target: options.Target = None, as_json: options.AsJson = False) -> None:
+def command(
+    target: options.Target = None,
+    api_key: options.ApiKey = None,
+    ca: options.Ca = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Show cells, model, pool and counters."""
-    run_command(show(Destination(target), as_json))
+    run_command(show(Destination(target, None, api_key, ca), as_json))
 
 
 async def show(destination: Destination, as_json: bool) -> None:
@@ -29,7 +34,7 @@ async def show(destination: Destination, as_json: bool) -> None:
     target = await find_gateway(destination)
     if not target:
         raise CommandError(f"no gateway answers at {LOCAL_GATEWAY}; name one with --target")
-    async with Client(target) as client:
+    async with Client(target, destination.access) as client:
         served = await client.models()
     infos = await asyncio.gather(*(ask(cell) for cell in served.cells))
     if as_json:

@@ -38,6 +38,8 @@ def command(
         str | None, typer.Argument(help="Id of one session, or how it begins.", show_default=False)
     ] = None,
     target: options.Target = None,
+    api_key: options.ApiKey = None,
+    ca: options.Ca = None,
     once: Annotated[bool, typer.Option("--once", help="Print the table once.")] = False,
     as_json: options.AsJson = False,
     ended: Annotated[bool, typer.Option("--ended", help="List sessions that ended, too.")] = False,
@@ -46,7 +48,7 @@ def command(
     ] = None,
 ) -> None:
     """Show what the controller decides for each session, and why."""
-    destination = Destination(target)
+    destination = Destination(target, None, api_key, ca)
     if session is None:
         if plot is not None:
             raise UsageError("--plot needs the session that is to be drawn")
@@ -65,7 +67,7 @@ async def show_all(
 ) -> None:
     """Print the table; on a terminal, again and again until a signal comes."""
     console = make_console()
-    async with Client(await require_target(destination)) as client:
+    async with Client(await require_target(destination), destination.access) as client:
         if as_json:
             print_json(list_as_dict(await client.list_sessions(with_ended=with_ended)))
         elif once or not console.is_terminal:
@@ -88,7 +90,7 @@ async def show_one(
     destination: Destination, session: str, *, as_json: bool, plot: Path | None
 ) -> None:
     """Print or draw one session's rounds."""
-    async with Client(await require_target(destination)) as client:
+    async with Client(await require_target(destination), destination.access) as client:
         timeline = await find_timeline(client, session)
     if plot is not None:
         if not timeline.rounds:

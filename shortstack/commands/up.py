@@ -5,6 +5,7 @@ sessions are replayed by the gateway where there is another cell.
 """
 
 import asyncio
+import os
 import time
 from collections import deque
 from pathlib import Path
@@ -14,7 +15,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from shared.settings import without_password
 from shortstack import options
+from shortstack.access import read_access
 from shortstack.checkpoint import require_model_dir
 from shortstack.children import Child
 from shortstack.connect import LOCAL_GATEWAY
@@ -85,6 +88,7 @@ def command(
         trace=trace.resolve() if trace else None,
         log_dir=log_dir,
         metrics_port=metrics_port,
+        access=read_access(os.environ),
     )
     console = Console(stderr=True)
     try:
@@ -128,7 +132,7 @@ def describe(stack: Stack) -> Table:
     if urls:
         table.add_column("metrics", overflow="fold")
     faces = [stack.target, stack.http_url]
-    places = {"gateway": ", ".join(filter(None, faces)), "redis": stack.redis_url}
+    places = {"gateway": ", ".join(filter(None, faces)), "redis": without_password(stack.redis_url)}
     for cell in stack.cells:
         places[cell.verify.name] = cell.verify_target
         if cell.draft is not None:
@@ -137,7 +141,7 @@ def describe(stack: Stack) -> Table:
         row = [child.name, str(child.pid), places[child.name]]
         table.add_row(*row, *([urls.get(child.name, "")] if urls else []))
     if "redis" not in stack.children:
-        table.add_row("redis", "", stack.redis_url or "none: static cells")
+        table.add_row("redis", "", without_password(stack.redis_url) or "none: static cells")
     return table
 
 

@@ -22,6 +22,7 @@ from shared.model.segment import hold_lock
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.channel import open_channel
+from shared.rpc.credentials import PortSecurity
 from shared.rpc.server import ServiceServer
 from shared.settings import ModelSettings
 from tests.polling import poll_until
@@ -67,7 +68,12 @@ class DraftHost:
     """A draft worker."""
 
     def __init__(
-        self, stack: LayerStack, folder: Path, address: str, worker_id: str = "draft-1"
+        self,
+        stack: LayerStack,
+        folder: Path,
+        address: str,
+        worker_id: str = "draft-1",
+        security: PortSecurity | None = None,
     ) -> None:
         self.address = address
         self.stack = stack
@@ -79,7 +85,7 @@ class DraftHost:
             model=ModelSettings(path=stack.config.path, name="tiny", num_threads=1),
             draft=DraftSettings(listen=address, runtime_dir=folder),
         )
-        self._server = ServiceServer([SERVICE_NAME])
+        self._server = ServiceServer([SERVICE_NAME], security=security)
         servicer = DraftServicer(
             settings, WorkerId(worker_id), str(self.liveness), stack, self.engine
         )

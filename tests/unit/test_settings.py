@@ -8,7 +8,14 @@ import pytest
 from services.draft.main import check_privacy
 from services.draft.settings import DraftServiceSettings
 from services.gateway.settings import GatewayServiceSettings
-from shared.settings import GROUPS, SettingsError, load_settings, make_private_dir
+from shared.access.certificate_authority import CertificateAuthority
+from shared.settings import (
+    GROUPS,
+    RedisSettings,
+    SettingsError,
+    load_settings,
+    make_private_dir,
+)
 
 GOOD = {
     "SHORTSTACK_MODEL__PATH": "/models/small",
@@ -110,6 +117,44 @@ def test_a_draft_worker_refuses_to_listen_where_strangers_can_call(tmp_path: Pat
         "SHORTSTACK_DRAFT__RUNTIME_DIR": str(tmp_path / "cell"),
         "SHORTSTACK_DRAFT__LISTEN": "127.0.0.1:0",
     }
-    settings = load_settings(DraftServiceSettings, environ)
     with pytest.raises(SettingsError, match="SHORTSTACK_DRAFT__LISTEN"):
+        check_privacy(load_settings(DraftServiceSettings, environ))
+    check_privacy(
+        load_settings(DraftServiceSettings, environ | {"SHORTSTACK_DRAFT__TRUSTS_NETWORK": "true"})
+    )
+    (tmp_path / "open").mkdir(mode=0o755)
+    environ["SHORTSTACK_DRAFT__LISTEN"] = f"unix:{tmp_path}/open/draft.sock"
+    with pytest.raises(SettingsError, match=r"SHORTSTACK_DRAFT__LISTEN: .*/open must be"):
+        check_privacy(load_settings(DraftServiceSettings, environ))
+
+
+@pytest.mark.parametrize("needs_client_cert", [True, False])
+def test_a_draft_worker_listens_to_the_network_only_with_mtls(
+    tmp_path: Path, needs_client_cert: bool
+) -> None:
+    files = CertificateAuthority(tmp_path / "ca").issue("draft", [], role="draft")
+    settings = load_settings(
+        DraftServiceSettings,
+        {
+            "SHORTSTACK_MODEL__PATH": str(tmp_path),
+            "SHORTSTACK_DRAFT__RUNTIME_DIR": str(tmp_path / "cell"),
+            "SHORTSTACK_DRAFT__LISTEN": "127.0.0.1:0",
+            "SHORTSTACK_DRAFT__TLS_CERT_PATH": str(files.cert_path),
+            "SHORTSTACK_DRAFT__TLS_KEY_PATH": str(files.key_path),
+            "SHORTSTACK_DRAFT__TLS_CA_PATH": str(files.ca_path),
+            "SHORTSTACK_DRAFT__TLS_REQUIRES_CLIENT_CERT": str(needs_client_cert),
+        },
+    )
+    if needs_client_cert:
         check_privacy(settings)
+    else:
+        with pytest.raises(SettingsError, match="SHORTSTACK_DRAFT__LISTEN"):
+            check_privacy(settings)
+
+
+def test_a_password_in_a_url_is_not_told() -> None:
+    settings = RedisSettings(url="rediss://user:geheim@redis.example:6380/0?ssl_ca_certs=/ca.pem")
+    told = settings.model_dump_json()
+    assert "geheim" not in told and "user:***@redis.example:6380/0?ssl_ca_certs" in told
+    assert "geheim" in settings.url
+    assert RedisSettings(url="unix:///tmp/a.sock").model_dump()["url"] == "unix:///tmp/a.sock"

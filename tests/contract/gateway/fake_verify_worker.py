@@ -16,6 +16,7 @@ import grpc
 from shared.errors import SessionNotFound, ShortstackError
 from shared.ids import new_boot_id
 from shared.rpc import shortstack_pb2 as pb
+from shared.rpc.credentials import PortSecurity
 from shared.rpc.server import ServiceServer
 from shared.rpc.shortstack_pb2_grpc import (
     VerifyServiceServicer,
@@ -65,6 +66,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
         timelines: Sequence[pb.VerifyServiceGetSessionTimelineResponse] = (),
         max_context_len: int = 64,
         vocab_size: int = 420,
+        security: PortSecurity | None = None,
     ) -> None:
         self.ids = list(ids)
         self.cell_id = cell_id
@@ -90,7 +92,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
             num_layers=4,
             eos_token_ids=[EOS_ID],
         )
-        self._server = ServiceServer(["shortstack.v1.VerifyService"])
+        self._server = ServiceServer(["shortstack.v1.VerifyService"], security=security)
         add_VerifyServiceServicer_to_server(self, self._server.grpc_server)
 
     async def start(self) -> str:

@@ -2,19 +2,20 @@
 
 import pytest
 
+from services.gateway.tenant_limits import TenantLimits
 from services.gateway.token_bucket import TenantBuckets
 from shared.errors import RateLimited
 
 
 def test_without_a_rate_nobody_is_limited_or_remembered() -> None:
-    buckets = TenantBuckets(0.0, 0.0)
+    buckets = TenantBuckets(lambda tenant: TenantLimits())
     buckets.take("a", 10**9, 0.0)
     buckets.give_back("a", 10**9, 0.0)
     assert len(buckets) == 0
 
 
 def test_a_bucket_never_holds_more_than_its_size() -> None:
-    buckets = TenantBuckets(1.0, 10.0)
+    buckets = TenantBuckets(lambda tenant: TenantLimits(tokens_per_s=1.0, burst_tokens=10.0))
     buckets.take("a", 1, 0.0)
     buckets.give_back("a", 100, 0.0)
     buckets.take("a", 10, 1000.0)
@@ -24,7 +25,7 @@ def test_a_bucket_never_holds_more_than_its_size() -> None:
 
 
 def test_tenants_come_and_go_without_their_buckets_adding_up() -> None:
-    buckets = TenantBuckets(1.0, 10.0)
+    buckets = TenantBuckets(lambda tenant: TenantLimits(tokens_per_s=1.0, burst_tokens=10.0))
     for index in range(20_000):
         buckets.take(f"tenant-{index}", 5, float(index))
     assert len(buckets) < 2000
