@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-gpu check fmt proto bench up down size clean
+.PHONY: help setup demo test test-gpu check fmt proto bench up down restart size clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -73,6 +73,10 @@ down: ## Stop what make up started
 	@test -f run/up.pid || { echo "nothing is up"; exit 1; }
 	@kill $$(cat run/up.pid) && while kill -0 $$(cat run/up.pid) 2>/dev/null; do sleep 0.2; done
 	@rm run/up.pid
+
+restart: ## Restart the workers of what make up started, one by one
+	@test -f run/up.pid || { echo "nothing is up"; exit 1; }
+	@kill -USR1 $$(cat run/up.pid) && echo "see run/up.log"
 
 size: ## Show files, lines and function lengths of our code
 	@$(or $(wildcard $(BIN)/python),python3) scripts/size.py

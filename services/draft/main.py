@@ -30,6 +30,8 @@ SERVICE_NAME = "shortstack.v1.DraftService"
 # Two threads of one process swap the interpreter lock many times per round; the default of 5 ms
 # would make each wait for the other's slice.
 SWITCH_INTERVAL_S = 0.0002
+# For the last answers to reach the verify worker, once their streams were told to end.
+STOP_GRACE_S = 0.5
 
 
 def check_privacy(settings: DraftServiceSettings) -> None:
@@ -94,7 +96,9 @@ async def serve(settings: DraftServiceSettings, stack: LayerStack, metrics: Metr
     )
     await shutdown.wait()
     await server.enter_graceful_shutdown()
-    await server.stop(settings.draft.drain_timeout_ms / 1000)
+    if shutdown.error is None:
+        await _drain(servicer, settings.draft.drain_timeout_ms / 1000)
+    await server.stop(STOP_GRACE_S)
     metrics.close()
     if shutdown.error is not None:
         raise shutdown.error
@@ -102,6 +106,13 @@ async def serve(settings: DraftServiceSettings, stack: LayerStack, metrics: Metr
     with contextlib.suppress(FileNotFoundError):
         liveness.unlink()
     os.close(lock_fd)
+
+
+async def _drain(servicer: DraftServicer, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(servicer.drain(), timeout_s)
+    except TimeoutError:
+        log.warning("drain timeout", extra={"timeout_s": timeout_s})
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from services.draft.attachment import Attachment
 from services.draft.engine import DraftEngine, DraftJob
 from services.draft.settings import DraftServiceSettings
-from shared.errors import StaleHandle
+from shared.errors import StaleHandle, WorkerDraining
 from shared.ids import WorkerId
 from shared.model.layer_stack import LayerStack
 from shared.rpc import shortstack_pb2 as pb
@@ -41,6 +41,19 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
         self._stack = stack
         self._engine = engine
         self._attachment: Attachment | None = None
+        self._is_draining = False
+        self._streams: set[asyncio.Queue[pb.RoundResponse | Exception | None]] = set()
+
+    async def drain(self) -> None:
+        """Answer the rounds in hand and end their streams; what comes from now on is not drafted.
+
+        The verify worker goes on without drafts as soon as its stream has ended, and sets aside
+        what it had on its way to here until this process is gone.
+        """
+        self._is_draining = True
+        await self._engine.finish_queued()
+        for answers in self._streams:
+            answers.put_nowait(None)
 
     @property
     def is_attached(self) -> bool:
@@ -49,6 +62,8 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
 
     async def Attach(self, request: pb.AttachRequest, context: Any) -> pb.AttachResponse:
         """Map the verify worker's memory; a former attachment is dropped."""
+        if self._is_draining:
+            raise WorkerDraining("this draft worker is shutting down")
         self._attachment = None
         # Rounds of a former attachment may be in hand: once this returns, they write no more.
         await self._engine.finish_queued()
@@ -70,12 +85,14 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
             raise StaleHandle("not attached: call Attach first")
         answers: asyncio.Queue[pb.RoundResponse | Exception | None] = asyncio.Queue()
         reader = asyncio.create_task(self._read(request_iterator, attachment, answers))
+        self._streams.add(answers)
         try:
             while (answer := await answers.get()) is not None:
                 if isinstance(answer, Exception):
                     raise answer
                 yield answer
         finally:
+            self._streams.discard(answers)
             reader.cancel()
 
     async def _read(
@@ -87,7 +104,8 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
         loop = asyncio.get_running_loop()
         try:
             async for request in requests:
-                self._submit(request, attachment, loop, answers)
+                if not self._is_draining:
+                    self._submit(request, attachment, loop, answers)
         except Exception as error:
             answers.put_nowait(error)
             return

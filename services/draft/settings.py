@@ -28,7 +28,9 @@ class DraftSettings(TlsGroup):
     exit_layer: int = Field(0, ge=0, description="layers to load at start, beyond half of them")
     has_reflection: bool = Field(True, description="serve gRPC reflection")
     metrics_listen: MetricsListen = ""
-    drain_timeout_ms: int = Field(1000, ge=0, description="grace for the stream at shutdown")
+    drain_timeout_ms: int = Field(
+        1000, ge=0, description="time to answer the rounds in hand at shutdown"
+    )
 
 
 class DraftServiceSettings(ServiceSettings):

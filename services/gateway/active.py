@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shared.errors import Cancelled, InvalidRequest
+from shared.errors import Cancelled, InvalidRequest, ShortstackError, WorkerDraining
 from shared.ids import RequestId
 
 log = logging.getLogger(__name__)
@@ -34,19 +34,28 @@ class RunningRequest:
         self.is_slow_reader = False
         self._request_id = request_id
         self._task = task
-        self._is_cancelled = False
+        self._ending: ShortstackError | None = None
         self._is_waiting = False
 
     async def cancel(self) -> None:
         """End the request, and return when it has ended."""
-        if not self._is_cancelled and self._is_waiting:
-            self._task.cancel()
-        self._is_cancelled = True
+        self._end_with(Cancelled("cancelled by request id"))
         try:
             await asyncio.wait_for(self.ended.wait(), WRITE_TIMEOUT_S)
         except TimeoutError:
             self.cut_off("cancelled by request id")
             await self.ended.wait()
+
+    def send_away(self) -> None:
+        """End the request with an error that tells the client to try again; does not wait."""
+        self._end_with(WorkerDraining("the gateway shuts down", retry_delay_ms=1000))
+
+    def _end_with(self, error: ShortstackError) -> None:
+        if self._ending is not None:
+            return
+        self._ending = error
+        if self._is_waiting:
+            self._task.cancel()
 
     @contextmanager
     def writing(self, timeout_s: float) -> Iterator[None]:
@@ -64,19 +73,20 @@ class RunningRequest:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Mark a wait that `cancel` may end.
+        """Mark a wait that `cancel` and `send_away` may end.
 
         Raises:
             Cancelled: `cancel` was called. The client's own going away stays a CancelledError.
+            WorkerDraining: `send_away` was called.
         """
-        if self._is_cancelled:
-            raise Cancelled("cancelled by request id")
+        if self._ending is not None:
+            raise self._ending
         self._is_waiting = True
         try:
             yield
         except asyncio.CancelledError:
-            if self._is_cancelled and self._task.uncancel() == 0:
-                raise Cancelled("cancelled by request id") from None
+            if self._ending is not None and self._task.uncancel() == 0:
+                raise self._ending from None
             raise
         finally:
             self._is_waiting = False
@@ -123,6 +133,11 @@ class ActiveRequests:
         finally:
             del self._by_id[key]
             running.ended.set()
+
+    def send_all_away(self) -> None:
+        """End every request with an error that tells the client to try again."""
+        for running in list(self._by_id.values()):
+            running.send_away()
 
     async def cancel(self, request_id: RequestId, scope: str = "") -> bool:
         """End a request of a scope and wait until it has ended; return whether it was running."""

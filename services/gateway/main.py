@@ -42,6 +42,8 @@ from shared.telemetry.metrics_server import MetricsServer
 log = logging.getLogger(__name__)
 
 SERVICE_NAME = "shortstack.v1.GatewayService"
+# For requests that the end of a drain cuts off to tell their clients.
+LAST_WORDS_S = 1.0
 
 
 class Gateway:
@@ -113,6 +115,8 @@ class Gateway:
         self._admission.close()
         if not await self._admission.wait_idle(self._drain_timeout_s):
             log.warning("drain timeout", extra={"num_cut_off": self._admission.num_running})
+            self._parts.active.send_all_away()
+            await self._admission.wait_idle(LAST_WORDS_S)
 
     async def stop(self) -> None:
         """Close everything; requests still running are cut off, and told so on both faces."""

@@ -50,14 +50,14 @@ class Router:
     def pick(
         self,
         model_name: str,
-        excluded: Collection[str] = (),
+        excluded: Collection[BootKey] = (),
         prefix_hashes: Sequence[int] = (),
     ) -> CellLease:
         """Return the cell for a request.
 
         Args:
             model_name: the model to be run.
-            excluded: cells that this request has been on.
+            excluded: boots of cells that this request has left; a restart makes another.
             prefix_hashes: of its prompt, as `prefix_index.prefix_hashes` makes them.
 
         Raises:
@@ -68,7 +68,7 @@ class Router:
         serving = [cell for cell in cells if cell.model_name == model_name and not cell.is_draining]
         if not serving:
             raise NoCell(f"no cell serves {model_name!r}", retry_delay_ms=1000)
-        left = [cell for cell in serving if cell.cell_id not in excluded]
+        left = [cell for cell in serving if boot_key(cell) not in excluded]
         if not left:
             raise NoCell(f"no other cell serves {model_name!r}", retry_delay_ms=1000)
         waits = {cell.cell_id: self.breaker_of(cell).wait_s for cell in left}
@@ -82,7 +82,7 @@ class Router:
 
     def breaker_of(self, cell: CellLease) -> Breaker:
         """Return the breaker of this boot of a cell; a new boot starts with a clean record."""
-        key = _key_of(cell)
+        key = boot_key(cell)
         if key not in self._breakers:
             self._breakers[key] = Breaker(self._clock, MAX_FAILURES, OPEN_S)
         return self._breakers[key]
@@ -94,24 +94,24 @@ class Router:
 
     def begin(self, cell: CellLease) -> None:
         """Count a session that goes to a cell."""
-        self._num_running[_key_of(cell)] += 1
+        self._num_running[boot_key(cell)] += 1
         self.breaker_of(cell).begin()
 
     def end(self, cell: CellLease) -> None:
         """Count it off."""
-        key = _key_of(cell)
+        key = boot_key(cell)
         self._num_running[key] -= 1
         if not self._num_running[key]:
             del self._num_running[key]
 
     def note_prefix(self, cell: CellLease, prefix_hashes: Sequence[int]) -> None:
         """Note that a cell runs a prompt."""
-        self._prefixes.note(_key_of(cell), prefix_hashes)
+        self._prefixes.note(boot_key(cell), prefix_hashes)
 
     def _best_of_two(self, ready: Sequence[CellLease], prefix_hashes: Sequence[int]) -> CellLease:
         drawn = self._generator.sample(ready, min(2, len(ready)))
         num_known = {
-            cell.cell_id: self._prefixes.num_known(_key_of(cell), prefix_hashes) for cell in ready
+            cell.cell_id: self._prefixes.num_known(boot_key(cell), prefix_hashes) for cell in ready
         }
         knowing = max(ready, key=lambda cell: num_known[cell.cell_id])
         most = num_known[knowing.cell_id]
@@ -129,18 +129,19 @@ class Router:
 
     def _share_of(self, cell: CellLease) -> float:
         """Return sessions by room for them."""
-        num_sessions = max(cell.num_sessions, self._num_running[_key_of(cell)])
+        num_sessions = max(cell.num_sessions, self._num_running[boot_key(cell)])
         return num_sessions / max(1, cell.max_sessions)
 
     def _has_room(self, cell: CellLease) -> bool:
         return self._share_of(cell) < 1
 
     def _forget_all_but(self, cells: Sequence[CellLease]) -> None:
-        live = {_key_of(cell) for cell in cells}
+        live = {boot_key(cell) for cell in cells}
         for key in [key for key in self._breakers if key not in live]:
             del self._breakers[key]
         self._prefixes.keep_only(live)
 
 
-def _key_of(cell: CellLease) -> BootKey:
+def boot_key(cell: CellLease) -> BootKey:
+    """Return what tells a cell from the same one before its restart."""
     return cell.cell_id, cell.boot_id

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from services.gateway.attempt import LOST, Attempt, SessionEvent, SessionPlan
 from services.gateway.cells import CellChannels
-from services.gateway.router import Router
+from services.gateway.router import BootKey, Router, boot_key
 from shared.control.registry import CellLease
 from shared.errors import (
     Internal,
@@ -47,7 +47,8 @@ class Session:
     emitted_ids: list[int] = field(default_factory=list)
     num_replays: int = 0
     num_losses: int = 0
-    _left_cells: list[str] = field(default_factory=list)
+    _num_moves: int = 0
+    _left_boots: list[BootKey] = field(default_factory=list)
     _last_error: ShortstackError | None = None
     _refusals: list[ShortstackError] = field(default_factory=list)
     _was_admitted: bool = False
@@ -96,7 +97,7 @@ class Session:
     def _pick(self) -> CellLease:
         try:
             cell = self.router.pick(
-                self.plan.request.model_name, self._left_cells, self.plan.prefix_hashes
+                self.plan.request.model_name, self._left_boots, self.plan.prefix_hashes
             )
         except NoCell as error:
             if self._last_error is None:
@@ -120,7 +121,7 @@ class Session:
 
     def _leave(self, cell: CellLease, error: ShortstackError) -> None:
         """Note that a cell could not go on; raise when no other is to be tried."""
-        self._left_cells.append(cell.cell_id)
+        self._left_boots.append(boot_key(cell))
         self._last_error = error
         fields = {
             "request_id": self.plan.request.request_id,
@@ -138,10 +139,17 @@ class Session:
         if isinstance(error, _NO_ROOM):
             self._note_refusal(error)
             return
-        if self.num_replays < self.plan.max_replays:
+        if isinstance(error, WorkerDraining):
+            # Restarts, which no request is the cause of; each boot is left once, so this ends.
+            self._num_moves += 1
+            return
+        if self.num_replays - self._num_moves < self.plan.max_replays:
             return
         if self.num_losses > max(1, self.plan.max_replays):
-            log.error("request ended its cells", extra={**fields, "cells": self._left_cells})
+            log.error(
+                "request ended its cells",
+                extra={**fields, "cells": [cell_id for cell_id, _ in self._left_boots]},
+            )
             raise Internal(f"the request ended {self.num_losses} cells; it is not replayed again")
         raise NoCell(f"given up after {self.num_replays} replays: {error.message}") from None
 

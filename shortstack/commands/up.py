@@ -1,11 +1,13 @@
 """`shortstack up`: bring up a local stack, say where it listens, keep it up until told to stop.
 
 A worker that dies is started again: a draft worker's death costs speed only, a verify worker's
-sessions are replayed by the gateway where there is another cell.
+sessions are replayed by the gateway where there is another cell. SIGUSR1 restarts all workers, one
+by one, each when the last serves again: after a change of the model's files, or of this program's.
 """
 
 import asyncio
 import os
+import signal
 import time
 from collections import deque
 from pathlib import Path
@@ -25,6 +27,7 @@ from shortstack.errors import StackError, Stopped
 from shortstack.http_address import HTTP_VARIABLE, LOCAL_HTTP, http_listen_of
 from shortstack.plan import CellDefaults, CellKind, StackConfig
 from shortstack.progress import StartProgress
+from shortstack.rolling import restart_workers, worker_names
 from shortstack.running import run_command
 from shortstack.stack import Stack
 
@@ -99,6 +102,9 @@ def command(
 
 async def keep_up(config: StackConfig, console: Console) -> None:
     """Start the stack and watch over it."""
+    is_renewal_wanted = asyncio.Event()
+    # Before anything starts: the signal's default would end this process.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, is_renewal_wanted.set)
     with StartProgress(console) as progress:
         stack = Stack(config, progress.observe)
         await stack.start()
@@ -113,7 +119,7 @@ async def keep_up(config: StackConfig, console: Console) -> None:
         )
         if stack.http_url:
             console.print(f"OpenAI API: {openai_url(stack)}", soft_wrap=True, highlight=False)
-        await watch(stack, console)
+        await watch(stack, console, is_renewal_wanted)
     finally:
         await stack.stop()
 
@@ -145,18 +151,30 @@ def describe(stack: Stack) -> Table:
     return table
 
 
-async def watch(stack: Stack, console: Console) -> None:
-    """Start children again that have ended; return never.
+async def watch(stack: Stack, console: Console, is_renewal_wanted: asyncio.Event) -> None:
+    """Start children again that have ended, and all workers where wished; return never.
 
     Raises:
         StackError: a child ends again and again.
     """
     ends_s: dict[str, deque[float]] = {}
     while True:
+        if is_renewal_wanted.is_set():
+            is_renewal_wanted.clear()
+            await renew(stack, console)
         for child in stack.poll():
             times = ends_s.setdefault(child.name, deque(maxlen=MAX_RESTARTS))
             restart(stack, child, times, console)
         await asyncio.sleep(POLL_S)
+
+
+async def renew(stack: Stack, console: Console) -> None:
+    """Restart all workers one by one; one that does not come back is left to `watch`."""
+    try:
+        async with asyncio.timeout(len(stack.children) * stack.config.start_timeout_s):
+            await restart_workers(stack, worker_names(stack), console.print)
+    except (StackError, TimeoutError) as error:
+        console.print(f"restarting one by one stopped: {error or 'it took too long'}")
 
 
 def restart(stack: Stack, child: Child, ends_s: deque[float], console: Console) -> None:

@@ -86,10 +86,10 @@ class DraftHost:
             draft=DraftSettings(listen=address, runtime_dir=folder),
         )
         self._server = ServiceServer([SERVICE_NAME], security=security)
-        servicer = DraftServicer(
+        self.servicer = DraftServicer(
             settings, WorkerId(worker_id), str(self.liveness), stack, self.engine
         )
-        pb_grpc.add_DraftServiceServicer_to_server(servicer, self._server.grpc_server)
+        pb_grpc.add_DraftServiceServicer_to_server(self.servicer, self._server.grpc_server)
         self.channel = open_channel(address)
         self.stub = pb_grpc.DraftServiceStub(self.channel)
 

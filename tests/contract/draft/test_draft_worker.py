@@ -14,6 +14,7 @@ from tests.contract.draft.conftest import Pair
 from tests.contract.hosts import health_of, reflected_services
 from tests.engine_harness import BOOT_ID
 from tests.model_builder import NUM_LAYERS
+from tests.polling import poll_until
 
 FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
@@ -31,10 +32,14 @@ class RoundStream:
         while (request := await self._requests.get()) is not None:
             yield request
 
-    async def ask(self, *tasks: pb.RoundTask) -> pb.RoundResponse:
-        """Send one message and return its answer."""
+    def send(self, *tasks: pb.RoundTask) -> None:
+        """Send one message."""
         self._num_sent += 1
         self._requests.put_nowait(pb.RoundRequest(batch_index=self._num_sent, tasks=tasks))
+
+    async def ask(self, *tasks: pb.RoundTask) -> pb.RoundResponse:
+        """Send one message and return its answer."""
+        self.send(*tasks)
         answer = await asyncio.wait_for(self.call.read(), 10)
         if answer is grpc.aio.EOF:
             await self.call
@@ -233,3 +238,22 @@ async def test_the_worker_says_what_it_is(pair: Pair) -> None:
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
+
+
+async def test_a_drain_answers_the_rounds_in_hand_and_then_ends(pair: Pair) -> None:
+    await pair.host.stub.Attach(pair.attach_request)
+    stream = RoundStream(pair)
+    await stream.ask(make_task())
+    for index in range(2, 12):
+        stream.send(make_task(round_index=index))
+    # Whatever the worker has taken when it begins to drain is answered.
+    await poll_until(lambda: pair.host.engine.num_rounds >= 2)
+    await pair.host.servicer.drain()
+    answers = []
+    while (answer := await stream.call.read()) is not grpc.aio.EOF:
+        answers.append(answer)
+    assert await stream.call.code() is grpc.StatusCode.OK
+    assert len(answers) == pair.host.engine.num_rounds - 1
+    assert [answer.batch_index for answer in answers] == list(range(2, len(answers) + 2))
+    code, reason, _ = await refusal(pair.host.stub.Attach(pair.attach_request))
+    assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "WorkerDraining")

@@ -19,6 +19,7 @@ from shared.errors import (
     RateLimited,
     ShortstackError,
     WorkerDraining,
+    WorkerLost,
 )
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.shortstack_pb2_grpc import GatewayServiceStub
@@ -193,8 +194,9 @@ async def test_a_request_that_was_running_asks_every_cell_for_room(
 
 
 async def test_replays_are_limited(start: StartCells, completion_ids: list[int]) -> None:
+    lost = Trouble(refuses_with=WorkerLost("gone"))
     workers = [
-        FakeVerifyWorker(completion_ids, cell_id=f"cell-{index}", trouble=Trouble(moves_at=4))
+        FakeVerifyWorker(completion_ids, cell_id=f"cell-{index}", trouble=lost)
         for index in range(4)
     ]
     client = await start(*workers, max_replays=2)
@@ -479,3 +481,31 @@ async def test_draining_lets_running_requests_finish_and_refuses_new_ones(
     await client.stub.Cancel(pb.CancelRequest(request_id="mine"))
     await running
     await drain
+
+
+async def test_what_outlasts_the_drain_is_told_to_try_again(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    worker = FakeVerifyWorker(completion_ids, trouble=Trouble(hangs_at=4))
+    client = await start(worker, drain_timeout_ms=50)
+    running = asyncio.create_task(client.ask())
+    await poll_until(lambda: worker.num_rounds >= 1)
+    await client.gateway.drain()
+    with pytest.raises(WorkerDraining) as caught:
+        await running
+    assert caught.value.retry_delay_ms
+    await poll_until(lambda: worker.num_running == 0)
+
+
+async def test_cells_that_are_restarted_one_by_one_lose_no_request(
+    start: StartCells, completion_ids: list[int]
+) -> None:
+    moving = [Trouble(moves_at=4), Trouble(moves_at=8), Trouble(moves_at=12), Trouble()]
+    workers = [
+        FakeVerifyWorker(completion_ids, cell_id=f"cell-{index}", trouble=trouble)
+        for index, trouble in enumerate(moving)
+    ]
+    # More moves than replays are allowed: no request is the cause of a restart.
+    client = await start(*workers, max_replays=1)
+    answers = await asyncio.gather(*(client.ask() for _ in range(8)))
+    assert all(answer.ids == completion_ids for answer in answers)

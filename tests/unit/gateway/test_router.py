@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.gateway.router import MAX_FAILURES, OPEN_S, Router
+from services.gateway.router import MAX_FAILURES, OPEN_S, BootKey, Router, boot_key
 from shared.control.registry import CellLease
 from shared.errors import NoCell
 from shared.ids import BootId, CellId, WorkerId
@@ -85,12 +85,12 @@ def test_own_sessions_count_before_the_cell_has_told_of_them() -> None:
         ((), (), "no cell serves"),
         ((replace(cell("a"), model_name="large"),), (), "no cell serves"),
         ((replace(cell("a"), is_draining=True),), (), "no cell serves"),
-        ((cell("a"),), ("a",), "no other cell serves"),
+        ((cell("a"),), (boot_key(cell("a")),), "no other cell serves"),
     ],
     ids=["none", "other_model", "draining", "excluded"],
 )
 def test_where_no_cell_is_left_it_is_said_why(
-    cells: tuple[CellLease, ...], excluded: tuple[str, ...], reason: str
+    cells: tuple[CellLease, ...], excluded: tuple[BootKey, ...], reason: str
 ) -> None:
     with pytest.raises(NoCell, match=reason):
         router_of(*cells).pick("small", excluded)
@@ -120,7 +120,7 @@ def test_the_cell_that_knows_the_prompt_is_taken_though_a_little_busier() -> Non
     router.note_prefix(cells[6], (1,))
     assert {router.pick("small", (), (1, 2, 9)).cell_id for _ in range(50)} == {"cell-5"}
     assert len({router.pick("small", (), (9,)).cell_id for _ in range(100)}) > 5
-    others = {router.pick("small", ("cell-5",), (1, 2, 9)).cell_id for _ in range(50)}
+    others = {router.pick("small", (("cell-5", 1),), (1, 2, 9)).cell_id for _ in range(50)}
     assert others == {"cell-6"}
 
 
@@ -166,3 +166,9 @@ def test_a_new_boot_starts_with_a_clean_record() -> None:
         router.breaker_of(old).fail()
     cells[0] = replace(old, boot_id=BootId(2))
     assert router.pick("small").boot_id == 2
+
+
+def test_a_cell_that_was_left_is_another_one_after_its_restart() -> None:
+    left = cell("a")
+    restarted = replace(left, boot_id=BootId(2))
+    assert router_of(restarted).pick("small", [boot_key(left)]) == restarted

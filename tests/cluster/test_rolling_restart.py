@@ -1,0 +1,113 @@
+"""Two cells with API keys under load: restarts lose nothing, and no log tells what was said."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from shared.access.api_key import hash_key, make_key
+from shared.access.key_records import KeyRecord
+from shared.errors import InvalidRequest, Unauthenticated
+from shortstack.access import Access
+from shortstack.client import Client, Completion
+from shortstack.plan import StackConfig
+from shortstack.request import Limits, Request, Turn
+from shortstack.rolling import restart_workers, worker_names
+from shortstack.stack import Stack
+from tests.cluster.streams import fresh, ids_of, make_requests, run_plain, total
+from tests.cluster.test_faults import pages_are_back
+from tests.polling import poll_until
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+KEY = make_key()
+MARKER = "xyzzy-plugh-4711"
+NUM_CLIENTS = 3
+RESTARTED = ("verify-0", "draft-0", "verify-1")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedStack:
+    """A stack, a client with a key, and where its logs lie."""
+
+    stack: Stack
+    client: Client
+    log_dir: Path
+
+    def logs(self) -> dict[str, str]:
+        """Return what each process has logged."""
+        return {path.name: path.read_text() for path in self.log_dir.glob("*.log")}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def keyed(
+    config: StackConfig, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[KeyedStack]:
+    """Two cells that hand over at once and log all they have to say."""
+    log_dir = tmp_path_factory.mktemp("logs")
+    line = KeyRecord(name="a-1", tenant="a", hash=hash_key(KEY)).to_line()
+    environ = {
+        **config.environ,
+        "SHORTSTACK_GATEWAY__API_KEYS": line,
+        "SHORTSTACK_VERIFY__DRAIN_TIMEOUT_MS": "0",
+    }
+    access = Access(KEY)
+    keyed = replace(
+        config, num_cells=2, environ=environ, access=access, log_level="DEBUG", log_dir=log_dir
+    )
+    async with Stack(keyed) as stack, Client(stack.target, access) as client:
+        yield KeyedStack(stack, client, log_dir)
+
+
+async def test_restarting_worker_after_worker_loses_no_request_and_no_token(
+    keyed: KeyedStack,
+) -> None:
+    stack, client = keyed.stack, keyed.client
+    requests = make_requests(NUM_CLIENTS)
+    expected = await run_plain(client, requests)
+    is_over = asyncio.Event()
+
+    async def ask_again_and_again(request: Request) -> list[Completion]:
+        completions = []
+        while not is_over.is_set():
+            completions.append(await client.complete(fresh(request)))
+        return completions
+
+    load = [asyncio.create_task(ask_again_and_again(request)) for request in requests]
+    before = {name: child.pid for name, child in stack.children.items()}
+    await restart_workers(stack, RESTARTED)
+    is_over.set()
+    for ids, answers in zip(expected, await asyncio.gather(*load), strict=True):
+        assert answers and set(ids_of(answers)) == {ids}
+    completions = [each for task in load for each in task.result()]
+    assert total(completions, lambda each: each.finished.num_replays) > 0
+    assert total(completions, lambda each: each.speculation.num_drafts) > 0
+    changed = {name for name, child in stack.children.items() if child.pid != before[name]}
+    assert changed == set(RESTARTED) <= set(worker_names(stack))
+    assert any('"moving sessions"' in text for text in keyed.logs().values())
+    await poll_until(lambda: pages_are_back(stack))
+
+
+async def test_no_prompt_and_no_key_is_logged_by_anybody(keyed: KeyedStack) -> None:
+    client = keyed.client
+    limits = Limits(max_new_tokens=8, stop_strings=(f"stop {MARKER}",))
+    prompts = (MARKER, (Turn("system", f"be {MARKER}"), Turn("user", MARKER)))
+    for prompt in prompts:
+        await client.complete(Request(prompt, limits=limits, session_key="talk"))
+    with pytest.raises(InvalidRequest):
+        await client.complete(Request(MARKER * 5000, limits=limits))
+    with pytest.raises(InvalidRequest):
+        await client.complete(Request((Turn("nobody", MARKER),), limits=limits))
+    async with Client(keyed.stack.target, Access(f"{KEY}x")) as stranger:
+        with pytest.raises(Unauthenticated):
+            await stranger.complete(Request(MARKER))
+    logs = keyed.logs()
+    assert {"gateway.log", "verify-0.log", "draft-0.log", "verify-1.log"} <= logs.keys()
+    assert logs["gateway.log"].count('"request finished"') > NUM_CLIENTS
+    assert '"DEBUG"' in logs["gateway.log"]
+    for name, text in logs.items():
+        assert MARKER not in text, name
+        assert KEY not in text, name
