@@ -1,13 +1,26 @@
-"""Handlers of calls, wrapped: what interceptors have in common. Knows nothing of why."""
+"""Handlers of calls, wrapped: what interceptors have in common. Knows nothing of why.
+
+What cannot be parsed reaches the behaviour as a `Malformed` in the message's place: gRPC itself
+would end the call as if it were a bug of ours.
+"""
 
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Stands where a message was that cannot be parsed."""
+
+    reason: str
 
 
 def wrap_handler(handler: Any, wrap: Callable[[Any], Any]) -> Any:
@@ -20,6 +33,22 @@ def wrap_handler(handler: Any, wrap: Callable[[Any], Any]) -> Any:
                 response_serializer=handler.response_serializer,
             )
     return handler
+
+
+def parse_leniently(handler: Any) -> Any:
+    """Return a handler to which malformed messages come as `Malformed`."""
+    parse = handler.request_deserializer
+    return handler._replace(request_deserializer=_lenient(parse)) if parse else handler
+
+
+def _lenient(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def parse_or_mark(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError as error:
+            return Malformed(str(error))
+
+    return parse_or_mark
 
 
 def check_first(handler: Any, check: Callable[[Any], None]) -> Any:

@@ -15,14 +15,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from shared.access.tls_files import TlsFaults
-from shared.errors import Internal, ShortstackError
+from shared.errors import Internal, InvalidRequest, ShortstackError
 from shared.rpc.credentials import (
     UNIX,
     CallerInterceptor,
     PortSecurity,
     server_credentials,
 )
-from shared.rpc.handlers import wrap_handler
+from shared.rpc.handlers import Malformed, parse_leniently, wrap_handler
 from shared.rpc.status import abort
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     ) -> Any:
         """Wrap the handler of a call."""
         handler = await continuation(handler_call_details)
-        return handler if handler is None else wrap_handler(handler, _guard)
+        if handler is None:
+            return handler
+        return wrap_handler(parse_leniently(handler), _guard)
 
 
 def _guard(behaviour: Any) -> Any:
@@ -147,7 +149,7 @@ def _guard(behaviour: Any) -> Any:
 def _guard_coroutine(behaviour: Any) -> Any:
     async def guarded(request: Any, context: Any) -> Any:
         try:
-            return await behaviour(request, context)
+            return await behaviour(_parsed(request), context)
         except Exception as error:
             await _end(context, error)
 
@@ -158,13 +160,31 @@ def _guard_generator(behaviour: Any) -> Any:
     async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
             # Closed at once when the call ends early: a stream owns the session's memory.
-            async with aclosing(behaviour(request, context)) as responses:
+            async with aclosing(behaviour(_parsed(request), context)) as responses:
                 async for response in responses:
                     yield response
         except Exception as error:
             await _end(context, error)
 
     return guarded
+
+
+def _parsed(request: Any) -> Any:
+    """Return a request, or the stream of a client's requests, without what cannot be parsed."""
+    if isinstance(request, Malformed):
+        raise _malformed(request)
+    return _parsed_stream(request) if hasattr(request, "__aiter__") else request
+
+
+async def _parsed_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if isinstance(request, Malformed):
+            raise _malformed(request)
+        yield request
+
+
+def _malformed(request: Malformed) -> InvalidRequest:
+    return InvalidRequest(f"the message cannot be parsed: {request.reason}")
 
 
 async def _end(context: Any, error: Exception) -> None:

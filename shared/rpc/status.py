@@ -15,6 +15,7 @@ from shared.errors import Internal, ShortstackError, WorkerLost, all_errors
 
 DOMAIN = "shortstack"
 DETAILS_KEY = "grpc-status-details-bin"
+MAX_MESSAGE_CHARS = 500
 _BY_REASON = {cls.__name__: cls for cls in all_errors()}
 _BY_STATUS: dict[grpc.StatusCode, type[ShortstackError]] = {
     grpc.StatusCode.UNAVAILABLE: WorkerLost,
@@ -50,11 +51,24 @@ def to_status_proto(error: ShortstackError) -> status_pb2.Status:
 
 async def abort(context: Any, error: ShortstackError) -> None:
     """End a call with an error; always raises."""
+    error = _shortened(error)
     status = to_status_proto(error)
     code = getattr(grpc.StatusCode, type(error).status)
     # A tuple: grpc.aio refuses any other sequence.
     trailing = ((DETAILS_KEY, status.SerializeToString()),)
     await context.abort(code, error.message, trailing_metadata=trailing)
+
+
+def _shortened(error: ShortstackError) -> ShortstackError:
+    """Return an error that fits into the trailers of a call, where it stands three times.
+
+    Messages quote what was sent, which may be long; beyond the limits of metadata the caller would
+    be told of those instead.
+    """
+    if len(error.message) <= MAX_MESSAGE_CHARS:
+        return error
+    message = error.message[:MAX_MESSAGE_CHARS] + " ..."
+    return type(error)(message, field=error.field, retry_delay_ms=error.retry_delay_ms)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> ShortstackError:

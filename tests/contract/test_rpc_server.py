@@ -7,7 +7,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from shared.errors import Internal, SessionNotFound, ShortstackError
+from shared.errors import Internal, InvalidRequest, SessionNotFound, ShortstackError
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.channel import open_channel, responses, translated_errors
 from shared.rpc.probe import probe
@@ -104,3 +104,28 @@ async def test_an_address_that_cannot_be_bound_is_said(
 ) -> None:
     with pytest.raises(Internal, match="cannot listen on"):
         ServiceServer([NAME]).bind("unix:/no/such/directory/x.sock")
+
+
+async def test_what_cannot_be_parsed_is_the_callers_fault(
+    server: tuple[ServiceServer, str, Failing],
+) -> None:
+    _, address, failing = server
+    async with open_channel(address) as channel:
+        path = f"/{NAME}/"
+        with pytest.raises(InvalidRequest, match="cannot be parsed"), translated_errors():
+            await channel.unary_unary(f"{path}Drain")(b"\xff\xff\xff")
+        with pytest.raises(InvalidRequest, match="cannot be parsed"), translated_errors():
+            async for _ in channel.unary_stream(f"{path}Generate")(b"\xff\xff\xff"):
+                raise AssertionError("it was served")
+    assert failing.num_left == 0
+
+
+async def test_an_error_that_quotes_much_arrives_as_itself_and_shorter(
+    server: tuple[ServiceServer, str, Failing],
+) -> None:
+    _, address, failing = server
+    failing.error = InvalidRequest("\U0001f600" * 10_000, field="prompt")
+    async with open_channel(address) as channel:
+        with pytest.raises(InvalidRequest) as caught, translated_errors():
+            await VerifyServiceStub(channel).Drain(pb.DrainRequest())
+    assert caught.value.field == "prompt" and caught.value.message.endswith("\U0001f600 ...")

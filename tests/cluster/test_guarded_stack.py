@@ -1,4 +1,4 @@
-"""Two cells with API keys under load: restarts lose nothing, and no log tells what was said."""
+"""Two cells with API keys: restarts under load, hostile callers, and logs that keep quiet."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from bench.hostile import attack_stack, bugs_in, num_fds, settled_losses, targets_of
 from shared.access.api_key import hash_key, make_key
 from shared.access.key_records import KeyRecord
 from shared.errors import InvalidRequest, Unauthenticated
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)
 KEY = make_key()
 MARKER = "xyzzy-plugh-4711"
 NUM_CLIENTS = 3
+NUM_ATTACKS, SEED = 400, 5
 RESTARTED = ("verify-0", "draft-0", "verify-1")
 
 
@@ -89,6 +91,22 @@ async def test_restarting_worker_after_worker_loses_no_request_and_no_token(
     assert changed == set(RESTARTED) <= set(worker_names(stack))
     assert any('"moving sessions"' in text for text in keyed.logs().values())
     await poll_until(lambda: pages_are_back(stack))
+
+
+async def test_hostile_messages_break_nothing_and_leave_nothing(keyed: KeyedStack) -> None:
+    stack, client = keyed.stack, keyed.client
+    targets, metadata = targets_of(stack), keyed.stack.config.access.metadata
+    requests = make_requests(2)
+    expected = await run_plain(client, requests)
+    await attack_stack(targets, NUM_ATTACKS // 4, SEED - 1, metadata)
+    before = num_fds(stack)
+    tally = await attack_stack(targets, NUM_ATTACKS, SEED, metadata)
+    assert not bugs_in(tally), (SEED, tally)
+    ended = {code for _, code in tally}
+    assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"} <= ended, (SEED, tally)
+    assert not await settled_losses(stack, before)
+    answers = await asyncio.gather(*(client.complete(fresh(request)) for request in requests))
+    assert ids_of(answers) == expected
 
 
 async def test_no_prompt_and_no_key_is_logged_by_anybody(keyed: KeyedStack) -> None:
