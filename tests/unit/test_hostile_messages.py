@@ -7,7 +7,6 @@ from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.hostile import SOUND, Attacker
 from services.gateway.request import MAX_STOP_STRINGS, RequestLimits, check_request
 from services.gateway.tokenizer import ModelLimits
 from services.verify.requests import RequestRules, read_request
@@ -15,6 +14,7 @@ from shared.errors import ShortstackError
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.rounds import task_from_proto
 from shared.speculation.vocabulary import Decision, ModelIdentity
+from shortstack.bench.hostile.attacks import SOUND, Attacker
 
 VOCAB_SIZE, CONTEXT_LEN = 400, 128
 LIMITS = RequestLimits("small", ModelLimits(VOCAB_SIZE, CONTEXT_LEN, frozenset({0})), 20, 50)

@@ -7,8 +7,9 @@ from contextlib import suppress
 import grpc
 import pytest
 
-from bench.hostile import BUGS, NEARLY_SOUND_RATE, SOUND, Attacker
 from shared.rpc import shortstack_pb2 as pb
+from shortstack.bench.hostile.attacks import NEARLY_SOUND_RATE, SOUND, Attacker
+from shortstack.bench.hostile.stand import BUGS
 from tests.contract.draft.conftest import Pair
 from tests.engine_harness import BOOT_ID
 
