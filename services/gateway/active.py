@@ -48,7 +48,8 @@ class RunningRequest:
 
     def send_away(self) -> None:
         """End the request with an error that tells the client to try again; does not wait."""
-        self._end_with(WorkerDraining("the gateway shuts down", retry_delay_ms=1000))
+        reason = "the gateway shut down before the request had ended; send it again"
+        self._end_with(WorkerDraining(reason, retry_delay_ms=1000))
 
     def _end_with(self, error: ShortstackError) -> None:
         if self._ending is not None:
@@ -111,9 +112,9 @@ class ActiveRequests:
         """Start with none."""
         self._by_id: dict[tuple[str, RequestId], RunningRequest] = {}
 
-    def __contains__(self, request_id: object) -> bool:
-        """Whether a request of this id is running."""
-        return request_id in self._by_id
+    def is_running(self, request_id: RequestId, scope: str = "") -> bool:
+        """Whether a request of this id is running in a scope."""
+        return (scope, request_id) in self._by_id
 
     @contextmanager
     def entered(self, request_id: RequestId, scope: str = "") -> Iterator[RunningRequest]:

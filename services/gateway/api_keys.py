@@ -38,7 +38,7 @@ class Caller:
 
     @property
     def scope(self) -> str:
-        """Whose requests it may end, and whose ids its own must differ from."""
+        """Whose requests it may end; as `RequestLimits.scope` of its own."""
         return self.tenant or ""
 
     def sees(self, tenant: str) -> bool:

@@ -136,7 +136,7 @@ class Gateway:
             return None
         comment_s = options.sse_comment_ms / 1000
         app = create_app(self._parts, comment_s, metrics_router(self.metrics))
-        return HttpServer(app, options.http_listen)
+        return HttpServer(app, options.http_listen, security_of(options))
 
     def _make_parts(self, settings: GatewayServiceSettings) -> GatewayParts:
         options, path = settings.gateway, settings.model.path
@@ -163,6 +163,8 @@ class Gateway:
             limits,
             request_timeout_s=options.request_timeout_ms / 1000,
             slow_reader_timeout_s=options.slow_reader_timeout_ms / 1000,
+            authenticate=self._keys.authenticate,
+            health_is_open=options.health_is_open,
         )
 
 

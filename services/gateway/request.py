@@ -45,6 +45,11 @@ class RequestLimits:
     tenant: str | None = None
     priorities: tuple[Priority, ...] = (Priority.NORMAL, Priority.LOW)
 
+    @property
+    def scope(self) -> str:
+        """Among whose requests an id must be the only one, and by whom it may be ended."""
+        return self.tenant or ""
+
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:

@@ -41,11 +41,10 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: pb.GenerateTextRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.GenerateTextResponse]:
         """Stream the completion of one prompt."""
-        caller = current_caller()
-        limits = caller.narrow(self._parts.current_limits())
+        limits = current_caller().narrow(self._parts.current_limits())
         with self._parts.tools.metrics.refusals_counted():
             checked = check_request(request, limits)
-        with self._parts.active.entered(checked.request_id, caller.scope) as running:
+        with self._parts.active.entered(checked.request_id, limits.scope) as running:
             completion = Completion(
                 checked, limits, self._parts.tools, running, self._deadline_s(context)
             )

@@ -97,6 +97,20 @@ class GatewaySettings(TlsGroup):
             return None
         return TlsFiles(self.cells_tls_cert_path, self.cells_tls_key_path, self.cells_tls_ca_path)
 
+    @property
+    def has_other_tls(self) -> bool:
+        """Whether HTTP is served on the network."""
+        return bool(self.http_listen) and not self.http_listen.startswith("unix:")
+
+    @model_validator(mode="after")
+    def _callers_can_be_told(self) -> "GatewaySettings":
+        if self.tls_caller_names and self.has_other_tls:
+            raise ValueError(
+                "SHORTSTACK_GATEWAY__TLS_CALLERS: HTTP tells no names; leave it out, or"
+                " SHORTSTACK_GATEWAY__HTTP_LISTEN, or serve HTTP on unix:/path"
+            )
+        return self
+
     @model_validator(mode="after")
     def _cells_tls_holds(self) -> "GatewaySettings":
         name = "SHORTSTACK_GATEWAY__CELLS_TLS"

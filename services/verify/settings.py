@@ -73,7 +73,7 @@ class VerifySettings(TlsGroup):
     has_reflection: bool = Field(True, description="serve gRPC reflection")
 
     @property
-    def calls_over_tls(self) -> bool:
+    def has_other_tls(self) -> bool:
         """Whether the draft worker is called over the network."""
         return bool(self.draft_target) and not self.draft_target.startswith("unix:")
 

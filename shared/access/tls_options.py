@@ -40,8 +40,8 @@ class TlsGroup(Group):
         return TlsFiles(self.tls_cert_path, self.tls_key_path, self.tls_ca_path)
 
     @property
-    def calls_over_tls(self) -> bool:
-        """Whether the service shows its certificate to others, too."""
+    def has_other_tls(self) -> bool:
+        """Whether the service shows its certificate elsewhere than at `listen`, too."""
         return False
 
     @property
@@ -75,7 +75,7 @@ class TlsGroup(Group):
             )
         if "tls_callers" in self.model_fields_set and not self.tls_requires_client_cert:
             faults.append(f"{name}_CALLERS needs {name}_REQUIRES_CLIENT_CERT")
-        if self.tls_cert_path and self.listen.startswith("unix:") and not self.calls_over_tls:
+        if self.tls_cert_path and self.listen.startswith("unix:") and not self.has_other_tls:
             faults.append(f"{name}_CERT_PATH: a socket file has no TLS; listen on host:port")
         return faults
 

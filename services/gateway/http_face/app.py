@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from services.gateway.http_face.answers import AnswerPlan, StreamedAnswer, WholeAnswer
 from services.gateway.http_face.bodies import ChatBody, TextBody
+from services.gateway.http_face.door import Door, caller_of
 from services.gateway.http_face.edge import Edge, request_id_of
 from services.gateway.http_face.errors import (
     in_http_terms,
@@ -66,7 +67,7 @@ class Endpoints:
     def _answer(
         self, body: ChatBody | TextBody, request: Request, shape: Callable[[int, int], Choice]
     ) -> Response:
-        limits = self._parts.current_limits()
+        limits = caller_of(request).narrow(self._parts.current_limits())
         metrics = self._parts.tools.metrics
         with metrics.refusals_counted(), in_http_terms(body.field_names):
             caller = Caller(request_id_of(request), tenant_of(request))
@@ -114,7 +115,7 @@ def create_app(parts: GatewayParts, comment_s: float, *routers: APIRouter) -> AS
     app.add_exception_handler(Exception, on_bug)
     for router in (_completion_router(parts, comment_s), _info_router(parts), *routers):
         app.include_router(router)
-    return Edge(app)
+    return Edge(Door(app, parts.authenticate, health_is_open=parts.health_is_open))
 
 
 def _completion_router(parts: GatewayParts, comment_s: float) -> APIRouter:

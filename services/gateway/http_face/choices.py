@@ -93,11 +93,12 @@ class Choices:
 
     async def _run(self, index: int) -> None:
         request, running = self.requests[index], None
-        if request.request_id in self.parts.active:
+        scope = self.limits.scope
+        if self.parts.active.is_running(request.request_id, scope):
             # A proxy's second try may come before the end of its first one was seen.
             request = replace(request, request_id=new_request_id())
         try:
-            with self.parts.active.entered(request.request_id) as running:
+            with self.parts.active.entered(request.request_id, scope) as running:
                 self._running.append(running)
                 completion = Completion(
                     request, self.limits, self.parts.tools, running, self.deadline_s

@@ -25,13 +25,13 @@ def listen(address: str) -> socket.socket:
         raise Internal(f"cannot listen for HTTP on {address}: {error}") from None
 
 
-def url_of(bound: socket.socket) -> str:
+def url_of(bound: socket.socket, scheme: str = "http") -> str:
     """Return where a client finds a bound socket, with the port filled in."""
     name = bound.getsockname()
     if bound.family == socket.AF_UNIX:
         return f"{UNIX}{name}"
     host = f"[{name[0]}]" if bound.family == socket.AF_INET6 else name[0]
-    return f"http://{host}:{name[1]}"
+    return f"{scheme}://{host}:{name[1]}"
 
 
 def remove(url: str) -> None:

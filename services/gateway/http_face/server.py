@@ -1,7 +1,8 @@
 """uvicorn within the gateway's event loop: it serves, and leaves signals to the gateway."""
 
 import asyncio
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socket import socket
 from typing import Any
@@ -10,7 +11,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from services.gateway.http_face.listener import listen, remove, url_of
+from services.gateway.http_face.listener import UNIX, listen, remove, url_of
+from services.gateway.http_face.tls import HttpTls
+from shared.rpc.credentials import PortSecurity
 
 # Longer than the idle time of common proxies, so that it is they who close idle connections.
 KEEP_ALIVE_S = 75
@@ -23,14 +26,17 @@ ABORT = "shortstack.abort"
 class HttpServer:
     """One HTTP port."""
 
-    def __init__(self, app: ASGIApp, address: str) -> None:
+    def __init__(self, app: ASGIApp, address: str, security: PortSecurity | None = None) -> None:
         """Bind the address; nothing is served yet.
 
+        security: TLS of a `host:port`; a socket file has none.
+
         Raises:
-            Internal: the address is malformed or taken.
+            Internal: the address is malformed or taken, or its certificate cannot be shown.
         """
+        self._tls = HttpTls(security) if security and not address.startswith(UNIX) else None
         self._socket = listen(address)
-        self.url = url_of(self._socket)
+        self.url = url_of(self._socket, "https" if self._tls else "http")
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -44,12 +50,15 @@ class HttpServer:
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=STOP_GRACE_S,
+                ssl_context_factory=_factory_of(self._tls),
             )
         )
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Accept requests."""
+        if self._tls:
+            self._tls.start()
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         started = asyncio.create_task(self._server.has_started.wait())
         await asyncio.wait((self._task, started), return_when=asyncio.FIRST_COMPLETED)
@@ -66,6 +75,13 @@ class HttpServer:
             await self._task
             await asyncio.gather(*self._server.server_state.tasks, return_exceptions=True)
         remove(self.url)
+        if self._tls:
+            await self._tls.stop()
+
+
+def _factory_of(tls: HttpTls | None) -> Callable[..., ssl.SSLContext] | None:
+    """Return what makes uvicorn's context; None: no TLS."""
+    return (lambda config, default: tls.context) if tls else None
 
 
 class _Server(uvicorn.Server):

@@ -6,5 +6,5 @@ TENANT_HEADER = "x-shortstack-tenant"
 
 
 def tenant_of(request: Request) -> str:
-    """Return the tenant; until callers are authenticated the client names itself."""
+    """Return the tenant that the client names; with API keys it may only be the key's."""
     return request.headers.get(TENANT_HEADER, "")
