@@ -89,7 +89,7 @@ class Router:
 
     def is_failing(self, cell: CellLease) -> bool:
         """Whether a cell gets no requests for a while; may be asked from any thread."""
-        breaker = self._breakers.get(_key_of(cell))
+        breaker = self._breakers.get(boot_key(cell))
         return breaker is not None and breaker.is_open
 
     def begin(self, cell: CellLease) -> None:

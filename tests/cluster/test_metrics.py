@@ -11,9 +11,6 @@ import pytest
 import pytest_asyncio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 from prometheus_client.samples import Sample
-from shortstack.watching.prometheus import find_prometheus
-from shortstack.watching.traffic import make_traffic
-from shortstack.watching.watch import watch_faults
 
 from shared.speculation.vocabulary import SpeculationSummary
 from shared.telemetry.signals.row import Kind, Service, Signal
@@ -22,6 +19,9 @@ from shortstack.client import Client, Completion
 from shortstack.plan import StackConfig
 from shortstack.request import pinned
 from shortstack.stack import Stack
+from shortstack.watching.prometheus import find_prometheus
+from shortstack.watching.traffic import make_traffic
+from shortstack.watching.watch import watch_faults
 from tests.cluster.streams import make_requests
 from tests.polling import poll_until
 
