@@ -30,10 +30,10 @@ Result = dict[str, Any]
 def main(arguments: Sequence[str]) -> None:
     """Measure what was asked for."""
     options = parse(arguments)
-    whats = ["replay", "live"] if options.what == "all" else [options.what]
+    halves = ["replay", "live"] if options.what == "all" else [options.what]
     verdicts: list[Result] = []
-    for what in whats:
-        if len(whats) > 1 and what == "live":
+    for what in halves:
+        if len(halves) > 1 and what == "live":
             options.limit, options.max_new_tokens = options.live_limit, options.live_max_new_tokens
         file = measure(what, options)
         verdicts += read(file)["acceptance"]
