@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +21,8 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_serializer,
+    field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -30,7 +33,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as MalformedValue
 
 PREFIX = "SHORTSTACK_"
-GROUPS = frozenset({"MODEL", "REDIS", "LOG", "VERIFY", "DRAFT", "GATEWAY"})
+GROUPS = frozenset({"MODEL", "REDIS", "LOG", "TELEMETRY", "VERIFY", "DRAFT", "GATEWAY"})
 
 
 class SettingsError(Exception):
@@ -129,6 +132,69 @@ class LogSettings(Group):
     """SHORTSTACK_LOG__*: logs of every service."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level")
+
+
+class TelemetrySettings(Group):
+    """SHORTSTACK_TELEMETRY__*: traces of every service."""
+
+    endpoint: str = Field(
+        "",
+        description="OTLP over gRPC: `host:port`, `http://host:port`, or `https://host:port` for "
+        "TLS; empty: no traces",
+    )
+    ca_path: Path | None = Field(
+        None, description="certificates that a TLS endpoint is checked with; none: the system's"
+    )
+    sampling_ratio: float = Field(
+        0.01, ge=0, le=1, description="share of requests traced whose caller has not decided"
+    )
+    records_text: bool = Field(False, description="put prompts and outputs into traces")
+    instance: str = Field(
+        "", description="`service.instance.id` of this process; empty: made at start"
+    )
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether the endpoint is spoken to over TLS."""
+        return self.endpoint.startswith("https://")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint_can_be_called(cls, endpoint: str) -> str:
+        if not endpoint or _is_host_and_port(endpoint):
+            return endpoint
+        raise ValueError(
+            f"SHORTSTACK_TELEMETRY__ENDPOINT: {endpoint!r} is not host:port, http://host:port"
+            " or https://host:port"
+        )
+
+    @model_validator(mode="after")
+    def _ca_is_of_use(self) -> "TelemetrySettings":
+        if self.ca_path is None:
+            return self
+        if not self.is_secure:
+            raise ValueError(
+                "SHORTSTACK_TELEMETRY__CA_PATH needs an endpoint that begins with https://"
+            )
+        if not (self.ca_path.is_file() and os.access(self.ca_path, os.R_OK)):
+            raise ValueError(
+                f"SHORTSTACK_TELEMETRY__CA_PATH: there is no file {self.ca_path} that can be read"
+            )
+        return self
+
+
+def _is_host_and_port(endpoint: str) -> bool:
+    """Say whether an address names a host and a port, behind a scheme or bare, and no more."""
+    url = endpoint if "://" in endpoint else f"http://{endpoint}"
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is not None
+    except ValueError:
+        return False
+    names_more = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    return (
+        parts.scheme in ("http", "https") and bool(parts.hostname) and has_port and not names_more
+    )
 
 
 class ServiceSettings(BaseSettings):

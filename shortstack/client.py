@@ -19,6 +19,7 @@ from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as stubs
 from shared.rpc.channel import open_channel, responses, translated_errors
 from shared.speculation.vocabulary import SpeculationSummary, TokenSource
+from shared.telemetry.trace_context import metadata_of
 from shortstack.access import Access
 from shortstack.events import Event, Finished, Started, Tokens, event_from_proto
 from shortstack.request import Request
@@ -123,8 +124,10 @@ class Client:
         Raises:
             ShortstackError: what the gateway reports, or WorkerLost if it cannot be reached.
         """
+        # The caller's span, if it has one now, is the parent of the gateway's.
+        metadata = (*self._metadata, *metadata_of())
         call = self._stub.GenerateText(
-            request.to_proto(), timeout=request.timeout_s, metadata=self._metadata
+            request.to_proto(), timeout=request.timeout_s, metadata=metadata
         )
         message: pb.GenerateTextResponse
         try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from services.draft.attachment import Attachment
+from services.draft.draft_tracer import DraftTracer
 from services.draft.engine_metrics import EngineMetrics
 from shared.errors import ShortstackError
 from shared.ids import SessionId
@@ -43,11 +44,16 @@ class DraftEngine:
     """Owns the compute thread; `submit` may be called from any thread."""
 
     def __init__(
-        self, stack: LayerStack, num_threads: int, on_failure: Callable[[BaseException], None]
+        self,
+        stack: LayerStack,
+        num_threads: int,
+        on_failure: Callable[[BaseException], None],
+        tracer: DraftTracer | None = None,
     ) -> None:
         self._stack = stack
         self._num_threads = num_threads
         self._on_failure = on_failure
+        self._tracer = tracer
         self._jobs: queue.SimpleQueue[DraftJob | Callable[[], None] | None] = queue.SimpleQueue()
         self._last: OrderedDict[SessionId, Draft] = OrderedDict()
         self._thread = threading.Thread(target=self._run, name="draft-engine", daemon=True)
@@ -105,6 +111,8 @@ class DraftEngine:
         job.answer(timed)
         self.metrics.note_batch(len(job.tasks), queue_ns, draft_ns)
         self.metrics.num_refused += sum(bool(draft.error) for draft in drafts)
+        if self._tracer is not None:
+            self._tracer.note(fresh, timed)
 
     def _split_repeated(self, tasks: tuple[RoundTask, ...]) -> tuple[list[RoundTask], list[Draft]]:
         """Separate tasks to draft from those answered before or superseded."""

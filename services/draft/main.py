@@ -7,6 +7,7 @@ import os
 import sys
 
 from services.draft.draft_signals import make_draft_board
+from services.draft.draft_tracer import DraftTracer
 from services.draft.engine import DraftEngine
 from services.draft.servicer import DraftServicer
 from services.draft.settings import DraftServiceSettings
@@ -21,8 +22,10 @@ from shared.rpc.credentials import security_of
 from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
 from shared.rpc.server import ServiceServer
 from shared.settings import SettingsError, check_private_socket, load_settings, make_private_dir
+from shared.telemetry import spans
 from shared.telemetry.logs import configure_logs
 from shared.telemetry.metrics_server import MetricsServer
+from shared.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +81,9 @@ async def serve(settings: DraftServiceSettings, stack: LayerStack, metrics: Metr
     worker_id = new_worker_id("draft")
     liveness = settings.draft.runtime_dir / f"{worker_id}.lock"
     lock_fd = hold_lock(liveness)
-    engine = DraftEngine(stack, settings.model.num_threads, shutdown.fail)
+    tracing = Tracing(spans.DRAFT, settings.telemetry, worker_id)
+    tracer = DraftTracer(tracing) if tracing.is_on else None
+    engine = DraftEngine(stack, settings.model.num_threads, shutdown.fail, tracer)
     server = ServiceServer(
         [SERVICE_NAME],
         has_reflection=settings.draft.has_reflection,
@@ -100,9 +105,11 @@ async def serve(settings: DraftServiceSettings, stack: LayerStack, metrics: Metr
         await _drain(servicer, settings.draft.drain_timeout_ms / 1000)
     await server.stop(STOP_GRACE_S)
     metrics.close()
+    if shutdown.error is None:
+        engine.stop()
+    await asyncio.to_thread(close_tracing, tracing, tracer)
     if shutdown.error is not None:
         raise shutdown.error
-    engine.stop()
     with contextlib.suppress(FileNotFoundError):
         liveness.unlink()
     os.close(lock_fd)
@@ -113,6 +120,13 @@ async def _drain(servicer: DraftServicer, timeout_s: float) -> None:
         await asyncio.wait_for(servicer.drain(), timeout_s)
     except TimeoutError:
         log.warning("drain timeout", extra={"timeout_s": timeout_s})
+
+
+def close_tracing(tracing: Tracing, tracer: DraftTracer | None) -> None:
+    """Send the spans that are left, for a bounded time."""
+    if tracer is not None:
+        tracer.close()
+    tracing.close()
 
 
 def main() -> None:

@@ -6,7 +6,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.access.tls_options import TlsGroup
-from shared.settings import LogSettings, MetricsListen, ModelSettings, ServiceSettings
+from shared.settings import (
+    LogSettings,
+    MetricsListen,
+    ModelSettings,
+    ServiceSettings,
+    TelemetrySettings,
+)
 
 
 class DraftSettings(TlsGroup):
@@ -38,4 +44,5 @@ class DraftServiceSettings(ServiceSettings):
 
     model: ModelSettings
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     draft: DraftSettings

@@ -57,6 +57,8 @@ class SessionPlan:
     prefix_hashes: tuple[int, ...] = ()
     # The kind of text, as `TaskKeys` makes it.
     task_key: str = ""
+    # What all calls of the request carry beside its ids.
+    metadata: tuple[tuple[str, str], ...] = ()
 
     @property
     def stop(self) -> StopParams:
@@ -146,6 +148,7 @@ class Attempt:
             metadata=(
                 ("session-id", session_id),
                 ("request-id", self.plan.request.request_id),
+                *self.plan.metadata,
             ),
         )
         try:

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 
+from opentelemetry.context import Context
+
 from services.gateway.active import RunningRequest
 from services.gateway.admission import Admission, Claim, Place
 from services.gateway.attempt import SessionPlan, SessionStarted
@@ -17,6 +19,7 @@ from services.gateway.prompt_ids import encode_prompt
 from services.gateway.request import RequestLimits, TextRequest, fit_to_context
 from services.gateway.request_log import RequestLog
 from services.gateway.request_metrics import CHAT, TEXT_COMPLETION, RequestMetrics
+from services.gateway.request_trace import RequestTrace
 from services.gateway.router import Router
 from services.gateway.session import Session
 from services.gateway.task_keys import TaskKeys
@@ -26,6 +29,7 @@ from shared.errors import Cancelled
 from shared.ids import RequestId, SessionId
 from shared.rpc import shortstack_pb2 as pb
 from shared.speculation.vocabulary import FinishReason, SpeculationSummary
+from shared.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -102,18 +106,24 @@ class CompletionTools:
     max_replays: int
     task_keys: TaskKeys
     metrics: RequestMetrics
+    tracing: Tracing
 
 
 @dataclass(slots=True)
 class Completion:
-    """One request. `run` is called once."""
+    """One request. `run` is called once.
+
+    trace_context: what its span is a child of, as the face that took the request has it.
+    """
 
     request: TextRequest
     limits: RequestLimits
     tools: CompletionTools
     running: RunningRequest
     deadline_s: float
+    trace_context: Context = field(default_factory=Context)
     _log: RequestLog = field(init=False)
+    _trace: RequestTrace = field(init=False)
     _summary: SpeculationSummary = field(default_factory=SpeculationSummary)
     _text: CompletionText | None = None
     _session: Session | None = None
@@ -130,6 +140,7 @@ class Completion:
             CHAT if self.request.is_chat else TEXT_COMPLETION,
             self.request.tenant,
         )
+        self._trace = RequestTrace(self.tools.tracing, self.request, self.trace_context)
 
     async def run(self) -> AsyncGenerator[CompletionEvent, None]:
         """Yield what happens; the last event is `Finished`, unless an error ends it.
@@ -169,6 +180,7 @@ class Completion:
             max_replays=self.tools.max_replays,
             prefix_hashes=prefix_hashes(prompt_ids),
             task_key=self.tools.task_keys.key_of(self.request),
+            metadata=self._trace.metadata(),
         )
         self._session = Session(plan, self.tools.router, self.tools.channels)
         return self._session
@@ -221,6 +233,7 @@ class Completion:
         num_accepted = sources.count(pb.TOKEN_SOURCE_ACCEPTED)
         self._summary.count(round_.draft_len, num_accepted, piece.num_tokens)
         self._log.note_round(round_)
+        self._trace.note_text(piece.text)
         tokens = Tokens(
             text=piece.text,
             token_ids=round_.token_ids[: piece.num_tokens],
@@ -251,6 +264,7 @@ class Completion:
     ) -> Finished:
         """Return the end, with what the cell told of it; nothing where the gateway ended it."""
         held = "" if stop_string or self._text is None else self._text.flush()
+        self._trace.note_text(held)
         is_by_id = told is not None and told.HasField("stop_token_id")
         finished = Finished(
             text=held,
@@ -281,7 +295,9 @@ class Completion:
             raise
         finally:
             num_replays = self._session.num_replays if self._session else 0
-            self._log.write(self._summary, self._prompt_len, self._num_emitted, num_replays)
+            counts = (self._summary, self._prompt_len, self._num_emitted, num_replays)
+            self._trace.end(self._log, *counts)
+            self._log.write(*counts, self._trace.span_context)
 
 
 def _draft_report(round_: pb.GenerateTokens, num_accepted: int) -> DraftReport | None:

@@ -32,12 +32,15 @@ from services.gateway.task_keys import TaskKeys, read_secret
 from services.gateway.tokenizer import load_limits, load_tokenizer
 from shared.control.registry import CellDirectory
 from shared.errors import ShortstackError
+from shared.ids import new_worker_id
 from shared.rpc.credentials import UNIX, security_of
 from shared.rpc.server import ServiceServer
 from shared.rpc.shortstack_pb2_grpc import add_GatewayServiceServicer_to_server
 from shared.settings import SettingsError, load_settings
+from shared.telemetry import spans
 from shared.telemetry.logs import configure_logs
 from shared.telemetry.metrics_server import MetricsServer
+from shared.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Gateway:
         """
         options = settings.gateway
         self._drain_timeout_s = options.drain_timeout_ms / 1000
+        self._tracing = Tracing(spans.GATEWAY, settings.telemetry, new_worker_id("gateway"))
         self._channels = CellChannels(options.cells_tls_files, options.request_timeout_ms / 1000)
         self._cells = _cell_source(settings, self._channels)
         self._infos = ModelInfos(lambda: self._cells.cells, self._channels, options.poll_cells_ms)
@@ -130,6 +134,7 @@ class Gateway:
         await self._cells.stop()
         await self._channels.close()
         self.metrics.close()
+        await asyncio.to_thread(self._tracing.close)
 
     def _make_http(self, options: GatewaySettings) -> HttpServer | None:
         if not options.http_listen:
@@ -148,6 +153,7 @@ class Gateway:
             max_replays=options.max_replays,
             task_keys=TaskKeys(read_secret(options.task_secret_path)),
             metrics=self._requests,
+            tracing=self._tracing,
         )
         limits = RequestLimits(
             model_name=settings.model.served_name,

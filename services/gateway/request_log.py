@@ -5,12 +5,16 @@ import logging
 from dataclasses import dataclass, field
 from time import monotonic_ns
 
+from opentelemetry.trace import SpanContext
+
 from services.gateway.attempt import SessionStarted
 from services.gateway.request_metrics import TEXT_COMPLETION, RequestEnd, RequestMetrics
 from shared.errors import ShortstackError
 from shared.ids import RequestId
 from shared.rpc import shortstack_pb2 as pb
 from shared.speculation.vocabulary import SpeculationSummary
+from shared.telemetry.exemplars import trace_id_of
+from shared.telemetry.trace_context import trace_fields
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +80,27 @@ class RequestLog:
             decode_ns=now - first,
         )
 
+    @property
+    def admission_ms(self) -> float | None:
+        """Time until the request had a place; None: it has none yet."""
+        return self._ms_until(self._admitted_ns) if self._admitted_ns else None
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """Time until the first tokens; None: there are none yet."""
+        return self._ms_until(self._first_token_ns) if self._first_token_ns else None
+
     def write(
-        self, summary: SpeculationSummary, prompt_len: int, num_emitted: int, num_replays: int
+        self,
+        summary: SpeculationSummary,
+        prompt_len: int,
+        num_emitted: int,
+        num_replays: int,
+        span: SpanContext,
     ) -> None:
-        """Write the line, and count the request."""
+        """Write the line, and count the request; `span` is the request's."""
         now = monotonic_ns()
-        self._count(now, summary, prompt_len, num_emitted, num_replays)
+        self._count(now, summary, prompt_len, num_emitted, num_replays, trace_id_of(span))
         log.info(
             "request finished",
             extra={
@@ -100,10 +119,11 @@ class RequestLog:
                 "finish_reason": self.finish_reason,
                 "replays": num_replays,
                 "queue_ms": self._ms_until(self._admitted_ns or now),
-                "ttft_ms": self._ms_until(self._first_token_ns) if self._first_token_ns else None,
+                "ttft_ms": self.ttft_ms,
                 "duration_ms": self._ms_until(now),
                 "error_type": self.error_type,
                 "status": self.status,
+                **trace_fields(span),
             },
         )
 
@@ -114,6 +134,7 @@ class RequestLog:
         prompt_len: int,
         num_emitted: int,
         num_replays: int,
+        trace_id: str | None,
     ) -> None:
         self.metrics.note_end(
             RequestEnd(
@@ -131,6 +152,7 @@ class RequestLog:
                 num_drafted=summary.num_draft_tokens,
                 num_accepted=summary.num_accepted_tokens,
                 num_replays=num_replays,
+                trace_id=trace_id,
             )
         )
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from shared.errors import ShortstackError
 from shared.telemetry.distribution import Distribution
-from shared.telemetry.exemplars import current_trace_id
 from shared.telemetry.signals.table import bounds_of
 
 CHAT, TEXT_COMPLETION = "chat", "text_completion"
@@ -24,6 +23,7 @@ class RequestEnd:
     operation: as the conventions for generative AI name it.
     error_type: class of the error that ended it; empty: none did.
     has_begun: a cell has run it.
+    trace_id: of its trace, if that is kept.
     """
 
     operation: str
@@ -40,6 +40,7 @@ class RequestEnd:
     num_drafted: int
     num_accepted: int
     num_replays: int
+    trace_id: str | None = None
 
     @property
     def outcome(self) -> str:
@@ -75,8 +76,8 @@ class RequestMetrics:
             raise
 
     def note_end(self, end: RequestEnd) -> None:
-        """Take a request that is over; called in its own context, where its trace is active."""
-        trace_id = current_trace_id()
+        """Take a request that is over."""
+        trace_id = end.trace_id
         self.requests[end.status, end.finish_reason or NO_REASON] += 1
         if end.error_type and not end.has_begun:
             self.refused[end.error_type] += 1

@@ -26,6 +26,10 @@ from shared.rpc.convert import summary_to_proto
 from shared.rpc.shortstack_pb2_grpc import GatewayServiceServicer
 from shared.rpc.status import abort
 from shared.speculation.vocabulary import SpeculationSummary
+from shared.telemetry import spans
+from shared.telemetry.rpc_span import context_with, rpc_span
+
+GENERATE_TEXT = "shortstack.v1.GatewayService/GenerateText"
 
 
 class GatewayServicer(GatewayServiceServicer):
@@ -41,23 +45,25 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: pb.GenerateTextRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[pb.GenerateTextResponse]:
         """Stream the completion of one prompt."""
-        limits = current_caller().narrow(self._parts.current_limits())
-        with self._parts.tools.metrics.refusals_counted():
-            checked = check_request(request, limits)
-        with self._parts.active.entered(checked.request_id, limits.scope) as running:
-            completion = Completion(
-                checked, limits, self._parts.tools, running, self._deadline_s(context)
-            )
-            try:
-                async with aclosing(completion.run()) as events:
-                    async for event in events:
-                        if isinstance(event, Finished):
-                            context.set_trailing_metadata(_trailers(event.summary))
-                        with running.writing(self._parts.slow_reader_timeout_s):
-                            yield _response_of(event)
-            finally:
-                if running.cut_off_reason:
-                    self._leave_word(context, Cancelled(running.cut_off_reason))
+        tools, metadata = self._parts.tools, context.invocation_metadata()
+        with rpc_span(tools.tracing, spans.GENERATE_TEXT, GENERATE_TEXT, metadata) as span:
+            limits = current_caller().narrow(self._parts.current_limits())
+            with tools.metrics.refusals_counted():
+                checked = check_request(request, limits)
+            span.set_attribute(spans.REQUEST_ID, checked.request_id)
+            with self._parts.active.entered(checked.request_id, limits.scope) as running:
+                deadline_s, parent = self._deadline_s(context), context_with(span)
+                completion = Completion(checked, limits, tools, running, deadline_s, parent)
+                try:
+                    async with aclosing(completion.run()) as events:
+                        async for event in events:
+                            if isinstance(event, Finished):
+                                context.set_trailing_metadata(_trailers(event.summary))
+                            with running.writing(self._parts.slow_reader_timeout_s):
+                                yield _response_of(event)
+                finally:
+                    if running.cut_off_reason:
+                        self._leave_word(context, Cancelled(running.cut_off_reason))
 
     async def Cancel(self, request: pb.CancelRequest, context: object) -> pb.CancelResponse:
         """End a running request."""

@@ -14,6 +14,7 @@ from shared.settings import (
     ModelSettings,
     RedisSettings,
     ServiceSettings,
+    TelemetrySettings,
 )
 
 # A tenant that has been idle may take at once what it could have taken in so long.
@@ -153,6 +154,7 @@ class GatewayServiceSettings(ServiceSettings):
     model: ModelSettings
     redis: RedisSettings = RedisSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     gateway: GatewaySettings = GatewaySettings()
 
     @model_validator(mode="after")

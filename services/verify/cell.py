@@ -20,6 +20,7 @@ from services.verify.pool_setup import (
 from services.verify.remote_drafter import ReadingMeans, RemoteDrafter
 from services.verify.requests import RequestRules
 from services.verify.roster import Roster
+from services.verify.round_tracer import RoundTracer
 from services.verify.rounds import Rounds
 from services.verify.scheduler import SchedulerLimits
 from services.verify.session import Session, SessionEvent, SessionRequest
@@ -44,7 +45,9 @@ from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import draft_vocab_to_proto, exit_adapters_to_proto, identity_to_proto
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import LAYERSKIP, OFF, PLAIN_DECISION, Decision
+from shared.telemetry import spans
 from shared.telemetry.chrome_trace import ChromeTrace
+from shared.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +82,8 @@ class Cell:
         self.memory = SessionMemory(self.pool, stack.config.max_context_len, verify.prefix_sharing)
         self._runner = PassRunner(stack, self.pool)
         self._loop = asyncio.get_running_loop()
+        self.tracing = Tracing(spans.VERIFY, settings.telemetry, self.worker_id)
+        self._tracer = self._make_tracer()
         self._trace = ChromeTrace(verify.trace_path, verify.cell_id) if verify.trace_path else None
         limits = AdmissionLimits(verify.max_sessions, verify.max_waiting, verify.queue_timeout_ms)
         self.engine = VerifyEngine(
@@ -102,10 +107,16 @@ class Cell:
                 self.rules.exits,
                 self.session_log,
                 self.store.link,
+                self._tracer,
             ),
             OverlapChooser(verify.overlap),
         )
         self._remote: RemoteDrafter | None = None
+
+    def _make_tracer(self) -> RoundTracer | None:
+        if not self.tracing.is_on:
+            return None
+        return RoundTracer(self.tracing, drafts_here=self.settings.verify.cell_kind == "fused")
 
     def make_policy(self, request: SessionRequest) -> SessionPolicy | None:
         """Return what proposes a session's rounds; None: its wish, or the load governor."""
@@ -232,8 +243,15 @@ class Cell:
         await asyncio.to_thread(self.engine.stop)
         await self.store.close()
         self.pool.close()
+        await asyncio.to_thread(self.close_tracing)
         if self._trace is not None:
             self._write_trace(self._trace)
+
+    def close_tracing(self) -> None:
+        """Send the spans that are left, for a bounded time; once the engine has ended."""
+        if self._tracer is not None:
+            self._tracer.close()
+        self.tracing.close()
 
     def _write_trace(self, trace: ChromeTrace) -> None:
         try:

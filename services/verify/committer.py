@@ -8,7 +8,8 @@ from services.verify.pass_runner import PassResult
 from services.verify.roster import Roster
 from services.verify.scheduler import Plan
 from services.verify.session import Emitted, Session
-from services.verify.step_log import StepLog, StepTimes, outcome_of
+from services.verify.step_log import StepLog, outcome_of
+from services.verify.step_times import StepTimes
 from shared.control.steps import RoundOutcome
 from shared.speculation.vocabulary import Decision, Draft
 

@@ -44,7 +44,8 @@ from services.verify.rounds import NOTHING, Ordered, Rounds
 from services.verify.scheduler import Plan, SchedulerLimits, is_paused, make_plan
 from services.verify.session import Session, SessionEvent
 from services.verify.shadow import make_tasks, shadow_of
-from services.verify.step_log import StepLog, StepTimes
+from services.verify.step_log import StepLog
+from services.verify.step_times import StepTimes
 from shared.control.overlap import OverlapChooser
 from shared.speculation.vocabulary import Draft
 
@@ -160,7 +161,7 @@ class VerifyEngine:
             self._take_one(0.0)
         now_ns = time.perf_counter_ns()
         for session in self.roster.drop_cancelled(self._ordered.sessions, now_ns):
-            self.steps.drop(session)
+            self.steps.drop(session, now_ns)
 
     def _is_ready(self, session: Session) -> bool:
         return not (session.is_decoding and is_paused(session, self._limits))
@@ -213,6 +214,8 @@ class VerifyEngine:
         for session in sessions:
             # The lost round was ordered: its key is used up.
             session.round_index += 1
+            if session.trace is not None:
+                session.trace.forget_order()
             self.roster.put_back(session)
         left = tuple(each for each in self._ordered.decoding if each[0].table is not None)
         self._ordered = replace(self._ordered, decoding=left)

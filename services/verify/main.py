@@ -80,6 +80,7 @@ class VerifyWorker:
             # Sessions end with their streams; the gateway replays them elsewhere.
             await self._publisher.withdraw()
             self._cell.pool.close()
+            await asyncio.to_thread(self._cell.close_tracing)
             raise self._shutdown.error
         await self._drain(self._settings.verify.drain_timeout_ms / 1000)
         await self._server.stop(MOVE_GRACE_S)

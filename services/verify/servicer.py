@@ -9,6 +9,7 @@ from typing import Any
 
 from services.verify.cell import Cell
 from services.verify.events import Cancel, Submit, Wake
+from services.verify.generate_span import generate_span
 from services.verify.pages import pool_state
 from services.verify.requests import read_request
 from services.verify.session_messages import rounds_to_proto, state_to_proto
@@ -19,7 +20,6 @@ from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.convert import identity_to_proto, summary_to_proto
 from shared.speculation.methods.registry import METHODS
-from shared.telemetry.exemplars import current_trace_id
 
 
 class VerifyServicer(pb_grpc.VerifyServiceServicer):
@@ -36,17 +36,18 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
     ) -> AsyncIterator[pb.GenerateResponse]:
         """Run one session; its memory goes when this stream ends, whatever ended it."""
         engine, verify = self._cell.engine, self._cell.settings.verify
-        with self._refusals_counted():
+        metadata = context.invocation_metadata()
+        with (
+            self._refusals_counted(),
+            generate_span(self._cell.tracing, verify.cell_id, request, metadata) as span,
+        ):
             if engine.roster.is_draining:
                 raise WorkerDraining("this worker is draining")
             checked = read_request(request, self._cell.rules)
             stream = SessionStream(
-                checked,
-                time.perf_counter_ns(),
-                verify.max_unread,
-                lambda: engine.post(Wake()),
+                checked, time.perf_counter_ns(), verify.max_unread, lambda: engine.post(Wake())
             )
-            stream.session.trace_id = current_trace_id()
+            span.begin(stream.session)
             stream.session.policy = self._cell.make_policy(checked)
             self._cell.store.open(stream.session)
             engine.post(Submit(stream.session))

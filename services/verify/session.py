@@ -5,9 +5,11 @@ Owned by the engine's thread. Between rounds `tokens` are final, KV of all layer
 """
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from services.verify.round_spans import SessionTrace
 from services.verify.stored_evidence import OpenSession
 from shared.control.evidence.observation import Observation
 from shared.control.evidence.prior import Prior
@@ -151,6 +153,8 @@ class Session:
     opened: OpenSession | None = None
     is_killed: Callable[[], bool] = never
     carried: tuple[Prior | None, bytes | None] | None = None
+    # The sampled trace that it belongs to; None: it is not traced.
+    trace: SessionTrace | None = None
     summary: SpeculationSummary = field(default_factory=SpeculationSummary)
     timings: Timings = field(default_factory=Timings)
 
@@ -197,6 +201,7 @@ class Session:
             sampling=self.request.sampling,
             stop_token_ids=self.request.stop.stop_token_ids,
             shadow_exits=shadow_exits,
+            traceparent=self.trace.order(time.perf_counter_ns()) if self.trace else "",
         )
 
     def extents(self) -> tuple[Extent, ...]:

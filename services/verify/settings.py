@@ -14,6 +14,7 @@ from shared.settings import (
     ModelSettings,
     RedisSettings,
     ServiceSettings,
+    TelemetrySettings,
 )
 
 
@@ -96,4 +97,5 @@ class VerifyServiceSettings(ServiceSettings):
     model: ModelSettings
     redis: RedisSettings = RedisSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     verify: VerifySettings

@@ -1,12 +1,13 @@
 """The step log: what each step of the engine did and took, for all who learn from it or show it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from services.verify.engine_metrics import EngineMetrics
 from services.verify.pass_runner import PassResult
+from services.verify.round_tracer import RoundTracer
 from services.verify.session import Emitted, Session
 from services.verify.session_log import SessionLog
+from services.verify.step_times import StepTimes
 from services.verify.store_link import StoreLink
 from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.evidence.prior import Prior
@@ -20,33 +21,6 @@ from shared.telemetry.chrome_trace import ChromeTrace
 VERIFY_LANE, DRAFT_LANE = "verify worker", "draft worker"
 # Reasons of plain rounds that would have had drafts, were there less load.
 SHED = frozenset({"shed", "arbiter"})
-
-
-@dataclass(frozen=True, slots=True)
-class StepTimes:
-    """Points in time of a step, ns.
-
-    wait_from_ns: from here to collected_ns the engine waited for drafts; 0 if it did not.
-    read_ns: time of the pass that went into reading exits as evidence.
-    decide_ns: time that deciding took.
-    """
-
-    started_ns: int
-    wait_from_ns: int
-    collected_ns: int
-    pass_end_ns: int
-    read_ns: int = 0
-    decide_ns: int = 0
-
-    @property
-    def wait_ns(self) -> int:
-        """Time spent waiting for drafts."""
-        return self.collected_ns - self.wait_from_ns if self.wait_from_ns else 0
-
-    @property
-    def pass_ns(self) -> int:
-        """Time of the verify pass."""
-        return self.pass_end_ns - self.collected_ns
 
 
 def _resume_layer(decision: Decision) -> int:
@@ -70,7 +44,7 @@ class StepLog:
     """What becomes known with a step, told to all that learn from it or show it.
 
     the load governor, the sessions' own policies, the store behind it, the session log, the
-    metrics, the trace
+    metrics, the trace, the traces of sampled requests
     """
 
     def __init__(
@@ -80,6 +54,7 @@ class StepLog:
         exits: tuple[int, ...] = (),
         sessions: SessionLog | None = None,
         link: StoreLink | None = None,
+        tracer: RoundTracer | None = None,
     ) -> None:
         self.governor = LoadGovernor(StepCosts(num_layers), _resume_layer, EvidenceBook(exits))
         self.sessions = sessions or SessionLog()
@@ -87,6 +62,7 @@ class StepLog:
         self.num_shed_rounds = 0
         self._trace = trace
         self._link = link
+        self._tracer = tracer
         # Sessions that ended with the step in hand.
         self._ended: list[tuple[Session, FinishReason]] = []
 
@@ -127,7 +103,9 @@ class StepLog:
         if rounds:
             step_ns = end_ns - times.started_ns
             self.metrics.note_step(outcomes, step_ns, times.decide_ns, expected_per_ns)
-        self._close_ended()
+        if self._tracer is not None:
+            self._tracer.note_pass(times, end_ns, rounds, drafts, (num_rows, num_prefill_rows))
+        self._close_ended(end_ns)
         if self._trace is not None:
             self._draw(self._trace, times, end_ns, outcomes, num_prefill_rows, drafts)
 
@@ -171,13 +149,15 @@ class StepLog:
         """Forget a session that ended with the step in hand, once that has been noted."""
         self._ended.append((session, reason))
 
-    def drop(self, session: Session) -> None:
+    def drop(self, session: Session, now_ns: int) -> None:
         """Forget a session that was cancelled between two steps."""
         self._ended.append((session, FinishReason.CANCELLED))
-        self._close_ended()
+        self._close_ended(now_ns)
 
-    def _close_ended(self) -> None:
+    def _close_ended(self, now_ns: int) -> None:
         for session, reason in self._ended:
+            if self._tracer is not None and session.trace is not None:
+                self._tracer.note_end(session, session.trace, reason, now_ns)
             if self._link is not None:
                 self._link.end(session, self.governor.sessions.evidence(session.session_id))
             self.governor.forget(session.session_id)

@@ -29,6 +29,7 @@ def task_to_proto(task: RoundTask, boot_id: int, max_rows: int) -> pb.RoundTask:
         sampling=sampling_to_proto(task.sampling),
         stop_token_ids=sorted(task.stop_token_ids),
         shadow_exits=task.shadow_exits,
+        traceparent=task.traceparent,
     )
 
 
@@ -62,6 +63,7 @@ def task_from_proto(message: pb.RoundTask, vocab_size: int) -> RoundTask:
         sampling=sampling_from_proto(message.sampling, vocab_size),
         stop_token_ids=frozenset(message.stop_token_ids),
         shadow_exits=tuple(message.shadow_exits),
+        traceparent=message.traceparent,
     )
 
 

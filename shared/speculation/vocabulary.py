@@ -149,6 +149,7 @@ class RoundTask:
     """One round as the verify worker orders it; handles, ids and parameters, no tensors.
 
     shadow_exits: exits below E whose choices behind all k + 1 rows are wanted as evidence.
+    traceparent: W3C trace context of the round; empty when it is not traced.
     """
 
     session_id: SessionId
@@ -162,6 +163,7 @@ class RoundTask:
     sampling: SamplingParams
     stop_token_ids: frozenset[int] = frozenset()
     shadow_exits: tuple[int, ...] = ()
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,10 @@
-"""Which trace the code at hand belongs to, for the exemplars of metrics."""
+"""The trace that a metric's exemplar leads to."""
+
+from opentelemetry.trace import SpanContext, format_trace_id
 
 
-def current_trace_id() -> str | None:
-    """Return the active trace's id as 32 hex digits, or None where there is none."""
-    return None
+def trace_id_of(span: SpanContext) -> str | None:
+    """Return the id of a span's trace as 32 hex digits; None where there is none to look at."""
+    if not (span.is_valid and span.trace_flags.sampled):
+        return None
+    return format_trace_id(span.trace_id)
