@@ -161,12 +161,9 @@ class TelemetrySettings(Group):
     @field_validator("endpoint")
     @classmethod
     def _endpoint_can_be_called(cls, endpoint: str) -> str:
-        if not endpoint or _is_host_and_port(endpoint):
-            return endpoint
-        raise ValueError(
-            f"SHORTSTACK_TELEMETRY__ENDPOINT: {endpoint!r} is not host:port, http://host:port"
-            " or https://host:port"
-        )
+        if fault := endpoint_fault(endpoint):
+            raise ValueError(f"SHORTSTACK_TELEMETRY__ENDPOINT: {fault}")
+        return endpoint
 
     @model_validator(mode="after")
     def _ca_is_of_use(self) -> "TelemetrySettings":
@@ -181,6 +178,13 @@ class TelemetrySettings(Group):
                 f"SHORTSTACK_TELEMETRY__CA_PATH: there is no file {self.ca_path} that can be read"
             )
         return self
+
+
+def endpoint_fault(endpoint: str) -> str:
+    """Return what is wrong with an OTLP endpoint; nothing: an empty text, as for no endpoint."""
+    if not endpoint or _is_host_and_port(endpoint):
+        return ""
+    return f"{endpoint!r} is not host:port, http://host:port or https://host:port"
 
 
 def _is_host_and_port(endpoint: str) -> bool:

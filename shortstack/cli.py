@@ -36,6 +36,7 @@ COMMANDS = (
     Entry("chat", "shortstack.commands.chat:command", "Talk with a model."),
     Entry("info", "shortstack.commands.info:command", "Show cells, model, pool and counters."),
     Entry("sessions", "shortstack.commands.sessions:command", "Watch what is decided, and why."),
+    Entry("traces", "shortstack.commands.traces:command", "Show traces of requests as they come."),
     Entry("check", "shortstack.commands.check:command", "Compare the stack with a reference."),
     Entry("exits", "shortstack.commands.exits:command", "Say whether a model's early exits pay."),
     Entry(

@@ -69,6 +69,8 @@ class StackConfig:
     `metrics_port` is the first of the ports that metrics are served on, see `metrics_address`; 0:
     nobody serves any.
     `access` is how the stack itself calls its gateway, where that has API keys or TLS.
+    `otlp` is where traces of requests go, `host:port` of an OTLP endpoint; empty: nowhere, unless
+    the environment says so. `sampling_ratio` is the share of requests traced.
     `environ` adds any SHORTSTACK_ variable that has no field here.
     """
 
@@ -88,6 +90,8 @@ class StackConfig:
     defaults: CellDefaults = field(default_factory=CellDefaults)
     spin_count: int = SPIN_COUNT
     trace: Path | None = None
+    otlp: str = ""
+    sampling_ratio: float | None = None
     log_dir: Path | None = None
     metrics_port: int = 0
     access: Access = field(default_factory=Access)
@@ -119,6 +123,8 @@ def base_environment(config: StackConfig, inherited: Mapping[str, str]) -> dict[
         "MODEL__DRAFT_VOCAB": _absolute_unless_word(config.draft_vocab),
         "MODEL__EXIT_ADAPTERS": _absolute_unless_word(config.exit_adapters),
         "LOG__LEVEL": config.log_level,
+        "TELEMETRY__ENDPOINT": config.otlp or None,
+        "TELEMETRY__SAMPLING_RATIO": config.sampling_ratio,
     }
     # So that a traceback at start reaches the log before the process is gone.
     return own | {"PYTHONUNBUFFERED": "1"} | dict(config.environ) | _variables(options)

@@ -17,13 +17,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shared.settings import without_password
+from shared.settings import TelemetrySettings, endpoint_fault, without_password
 from shortstack import options
 from shortstack.access import read_access
 from shortstack.checkpoint import require_model_dir
 from shortstack.children import Child
 from shortstack.connect import LOCAL_GATEWAY
-from shortstack.errors import StackError, Stopped
+from shortstack.errors import StackError, Stopped, UsageError
 from shortstack.http_address import HTTP_VARIABLE, LOCAL_HTTP, http_listen_of
 from shortstack.plan import CellDefaults, CellKind, StackConfig
 from shortstack.progress import StartProgress
@@ -69,10 +69,20 @@ def command(
     metrics_port: Annotated[
         int, typer.Option(help="First port for metrics, one per process; 0: none.", min=0)
     ] = 0,
+    otlp: Annotated[
+        str, typer.Option(help="Send traces of requests to this OTLP endpoint, host:port.")
+    ] = "",
+    sampling_ratio: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of requests traced; default 0.01.")
+    ] = None,
     log_dir: Annotated[Path | None, typer.Option(help="Keep the processes' logs here.")] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
     """Bring up a local stack and keep it up; Ctrl-C stops it."""
+    if fault := endpoint_fault(otlp):
+        raise UsageError(f"--otlp: {fault}")
+    if sampling_ratio is not None and not otlp:
+        raise UsageError("--sampling-ratio needs --otlp, where traces go")
     config = StackConfig(
         model=require_model_dir(model),
         model_name=name,
@@ -89,6 +99,8 @@ def command(
         log_level=log_level,
         defaults=CellDefaults(method, exit_layer, draft_len, stop_threshold, policy),
         trace=trace.resolve() if trace else None,
+        otlp=otlp,
+        sampling_ratio=sampling_ratio,
         log_dir=log_dir,
         metrics_port=metrics_port,
         access=read_access(os.environ),
@@ -112,6 +124,8 @@ async def keep_up(config: StackConfig, console: Console) -> None:
         console.print(describe(stack))
         logs = next(iter(stack.children.values())).log_path.parent
         console.print(f"logs: {logs}", soft_wrap=True, highlight=False)
+        if config.otlp:
+            console.print(describe_tracing(config), soft_wrap=True, highlight=False)
         console.print(
             f'try: shortstack generate "Once upon a time" --target {stack.target}',
             soft_wrap=True,
@@ -149,6 +163,14 @@ def describe(stack: Stack) -> Table:
     if "redis" not in stack.children:
         table.add_row("redis", "", without_password(stack.redis_url) or "none: static cells")
     return table
+
+
+def describe_tracing(config: StackConfig) -> str:
+    """Say where traces go, and of how many requests."""
+    ratio = config.sampling_ratio
+    if ratio is None:
+        ratio = TelemetrySettings.model_fields["sampling_ratio"].default
+    return f"traces: {ratio:.3g} of all requests (--sampling-ratio), to {config.otlp}"
 
 
 async def watch(stack: Stack, console: Console, is_renewal_wanted: asyncio.Event) -> None:
