@@ -40,7 +40,7 @@ MAX_QUEUED_SPANS = 8192
 MAX_BATCH_SPANS = 512
 EXPORT_DELAY_MS = 1000
 EXPORT_TIMEOUT_S = 5.0
-FLUSH_TIMEOUT_S = 2.0
+FLUSH_TIMEOUT_S = 1.0
 COMPLAINT_PERIOD_S = 60.0
 # Loggers of the libraries that tell of an endpoint that does not answer.
 _COMPLAINERS = (

@@ -64,6 +64,10 @@ class SpanReceiver(collector.TraceServiceServicer):
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Listen no more. Idempotent."""
         await self._server.stop(grace=0)
 
     async def Export(

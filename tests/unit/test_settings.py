@@ -67,6 +67,12 @@ def test_settings_of_other_services_are_theirs() -> None:
         ("SHORTSTACK_GATEWAY__MAX_REPLAYS", "many", "SHORTSTACK_GATEWAY__MAX_REPLAYS: Input"),
         ("SHORTSTACK_GATEWAY__MAX_REPLAYS", "-1", "SHORTSTACK_GATEWAY__MAX_REPLAYS: Input"),
         ("SHORTSTACK_LOG__LEVEL", "LOUD", "SHORTSTACK_LOG__LEVEL: Input"),
+        ("SHORTSTACK_TELEMETRY__ENDPOINT", "localhost", "SHORTSTACK_TELEMETRY__ENDPOINT: 'local"),
+        ("SHORTSTACK_TELEMETRY__ENDPOINT", "ftp://x:1", "SHORTSTACK_TELEMETRY__ENDPOINT: 'ftp"),
+        ("SHORTSTACK_TELEMETRY__ENDPOINT", "http://x:1/v1", "SHORTSTACK_TELEMETRY__ENDPOINT: 'ht"),
+        ("SHORTSTACK_TELEMETRY__ENDPOINT", "x:99999", "SHORTSTACK_TELEMETRY__ENDPOINT: 'x:"),
+        ("SHORTSTACK_TELEMETRY__SAMPLING_RATIO", "2", "SHORTSTACK_TELEMETRY__SAMPLING_RATIO: I"),
+        ("SHORTSTACK_TELEMETRY__CA_PATH", "/ca.pem", "SHORTSTACK_TELEMETRY__CA_PATH needs"),
         ("SHORTSTACK_REDIS__URL", "redis://x", "set one of SHORTSTACK_REDIS__URL"),
         (
             "SHORTSTACK_GATEWAY__DEFAULT_MAX_NEW_TOKENS",
@@ -79,6 +85,23 @@ def test_a_fault_is_named(name: str, value: str, fault: str) -> None:
     found = faults_of({**GOOD, name: value})
     assert len(found) == 1
     assert found[0].startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_secure"),
+    [
+        ("", False),
+        ("collector:4317", False),
+        ("http://collector:4317/", False),
+        ("https://collector:4317", True),
+        ("[::1]:4317", False),
+    ],
+)
+def test_an_endpoint_of_traces_is_an_address_with_or_without_a_scheme(
+    endpoint: str, is_secure: bool
+) -> None:
+    environ = {**GOOD, "SHORTSTACK_TELEMETRY__ENDPOINT": endpoint}
+    assert load_settings(GatewayServiceSettings, environ).telemetry.is_secure is is_secure
 
 
 def test_all_faults_are_listed_together() -> None:

@@ -14,7 +14,7 @@ from services.gateway.settings import GatewayServiceSettings, GatewaySettings
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.channel import open_channel, responses
 from shared.rpc.shortstack_pb2_grpc import GatewayServiceStub
-from shared.settings import ModelSettings
+from shared.settings import ModelSettings, TelemetrySettings
 from tests.contract.gateway.fake_verify_worker import FakeVerifyWorker
 from tests.tokenizer_builder import write_model_directory
 
@@ -92,9 +92,11 @@ async def start(tmp_path: Path, tokenizer: Tokenizer) -> AsyncIterator[StartCell
                 stack.push_async_callback(worker.kill)
             # A target nobody listens on: there are no cells then.
             cells = ",".join(worker.address for worker in workers) or f"unix:{tmp_path}/nobody"
+            telemetry = TelemetrySettings(**options.pop("telemetry", {}))
             options = {"default_max_new_tokens": 40, "poll_cells_ms": 50, **options}
             settings = GatewayServiceSettings(
                 model=ModelSettings(path=tmp_path, name="small"),
+                telemetry=telemetry,
                 gateway=GatewaySettings(listen="127.0.0.1:0", cells=cells, **options),
             )
             gateway = Gateway(settings)
