@@ -111,10 +111,7 @@ class CompletionTools:
 
 @dataclass(slots=True)
 class Completion:
-    """One request. `run` is called once.
-
-    trace_context: what its span is a child of, as the face that took the request has it.
-    """
+    """One request. `run` is called once. Its span is a child of `trace_context`, its face's."""
 
     request: TextRequest
     limits: RequestLimits

@@ -1,6 +1,6 @@
 """The spans of a trace: every name and attribute, its kind and its meaning, once.
 
-    GenerateText                                        gateway, per call of a client
+    GenerateText | POST /v1/...                         gateway, per call of a client
     └─ chat MODEL | text_completion MODEL               gateway
        └─ generate                                      verify worker, per cell that ran it
           ├─ queue
@@ -33,6 +33,11 @@ Attributes = Mapping[str, Value]
 RPC_SYSTEM = "rpc.system.name"
 RPC_METHOD = "rpc.method"
 RPC_STATUS = "rpc.response.status_code"
+HTTP_METHOD = "http.request.method"
+HTTP_ROUTE = "http.route"
+HTTP_STATUS = "http.response.status_code"
+URL_PATH = "url.path"
+URL_SCHEME = "url.scheme"
 ERROR_TYPE = "error.type"
 
 OPERATION = "gen_ai.operation.name"
@@ -132,6 +137,15 @@ _RPC = (
     Attribute(RPC_STATUS, str, "status that ended the call"),
     _sometimes(ERROR_TYPE, str, "class of the error that ended it"),
 )
+_HTTP = (
+    Attribute(HTTP_METHOD, str, "`POST`"),
+    Attribute(HTTP_ROUTE, str, "the endpoint"),
+    Attribute(URL_PATH, str, "the same"),
+    Attribute(URL_SCHEME, str, "`http`"),
+    _sometimes(HTTP_STATUS, int, "status of the answer, if there was one"),
+    _sometimes(ERROR_TYPE, str, "status of a refusal or failure, or class of the error"),
+    Attribute(REQUEST_ID, str, "the request; choices after the first add their index"),
+)
 _CHAT = (
     Attribute(OPERATION, str, "`chat` or `text_completion`"),
     Attribute(PROVIDER, str, "`shortstack`"),
@@ -171,19 +185,35 @@ GENERATE_TEXT = SpanSpec(
     "one call of a client",
     (*_RPC, _sometimes(REQUEST_ID, str, "the request, once it was read")),
 )
+POST_CHAT = SpanSpec(
+    "POST /v1/chat/completions",
+    SpanKind.SERVER,
+    (GATEWAY,),
+    "the client's span, if any",
+    "one HTTP request, all its choices",
+    _HTTP,
+)
+POST_TEXT = SpanSpec(
+    "POST /v1/completions",
+    SpanKind.SERVER,
+    (GATEWAY,),
+    "the client's span, if any",
+    "the same of the other endpoint",
+    _HTTP,
+)
 CHAT = SpanSpec(
     "chat {model}",
     SpanKind.CLIENT,
     (GATEWAY,),
-    "GenerateText",
-    "one request with chat turns, from arrival to its last token, replays included",
+    "GenerateText, POST ...",
+    "one request with chat turns, or choice of one, from arrival to its last token, replays included",
     _CHAT,
 )
 TEXT_COMPLETION = SpanSpec(
     "text_completion {model}",
     SpanKind.CLIENT,
     (GATEWAY,),
-    "GenerateText",
+    "GenerateText, POST ...",
     "the same of a request with a text or token ids",
     _CHAT,
 )
@@ -307,8 +337,10 @@ PASS = SpanSpec(
     ),
 )
 
+# What a trace begins with here.
+ROOTS = (GENERATE_TEXT, POST_CHAT, POST_TEXT)
 SPANS = (
-    GENERATE_TEXT,
+    *ROOTS,
     CHAT,
     TEXT_COMPLETION,
     GENERATE,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from shared.errors import Internal
-from shared.telemetry.spans import GENERATE_TEXT
+from shared.telemetry.spans import ROOTS
 from shortstack.errors import CommandError
 from shortstack.running import run_command
 from shortstack.traces.gathering import Gathering
@@ -37,7 +37,7 @@ async def show(listen: str) -> None:
     Raises:
         CommandError: the address cannot be bound.
     """
-    gathering = Gathering(GENERATE_TEXT.name)
+    gathering = Gathering({spec.name for spec in ROOTS})
     try:
         receiver = SpanReceiver(listen, lambda spans: gathering.take(spans, time.monotonic()))
     except Internal as error:

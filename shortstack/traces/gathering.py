@@ -4,6 +4,7 @@ Nobody says when a trace is whole, so it counts as that once it has its root and
 for a while.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from shortstack.traces.receiver import ReceivedSpan
@@ -37,9 +38,9 @@ class Trace:
 class Gathering:
     """Traces that are not whole yet."""
 
-    def __init__(self, root_name: str) -> None:
-        """Wait for roots of this name; traces with others are not told of."""
-        self._root_name = root_name
+    def __init__(self, root_names: Container[str]) -> None:
+        """Wait for roots of these names; traces with others are not told of."""
+        self._root_names = root_names
         self._traces: dict[str, Trace] = {}
 
     def take(self, spans: list[ReceivedSpan], now_s: float) -> None:
@@ -57,7 +58,7 @@ class Gathering:
             trace
             for trace in self._traces.values()
             if now_s - trace.last_s >= QUIET_S
-            and any(span.name == self._root_name for span in trace.roots)
+            and any(span.name in self._root_names for span in trace.roots)
         ]
         for trace in whole:
             del self._traces[trace.trace_id]

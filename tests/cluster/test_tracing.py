@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
 
+import httpx2
 import pytest
 import pytest_asyncio
 from opentelemetry.trace import use_span
@@ -14,6 +15,7 @@ from shared.errors import InvalidRequest
 from shared.speculation.vocabulary import SamplingParams
 from shared.telemetry import spans
 from shared.telemetry.spans import SPANS
+from shared.telemetry.trace_context import metadata_of
 from shortstack.children import LogReader
 from shortstack.client import Client, Completion
 from shortstack.plan import StackConfig
@@ -79,6 +81,7 @@ async def setup(config: StackConfig) -> AsyncIterator[Setup]:
         config = replace(
             config,
             num_cells=2,
+            http="127.0.0.1:0",
             otlp=receiver.address,
             sampling_ratio=0.0,
             environ={**config.environ, "SHORTSTACK_VERIFY__DRAIN_TIMEOUT_MS": "0"},
@@ -226,6 +229,28 @@ async def test_a_chat_with_every_parameter_says_so_but_for_its_text(setup: Setup
     assert secret not in str(setup.received.of(trace_id))
 
 
+async def test_a_trace_of_an_http_request_holds_all_its_choices(setup: Setup) -> None:
+    span = client_span()
+    with use_span(span):
+        headers = dict(metadata_of())
+    trace_id = trace_id_of(span)
+    body = {"max_tokens": 12, "n": 2, "messages": [{"role": "user", "content": PROMPT}]}
+    async with httpx2.AsyncClient(base_url=setup.stack.http_url, headers=headers) as http:
+        answer = await http.post("/v1/chat/completions", json=body, timeout=30)
+        refused = await http.post("/v1/completions", json={"prompt": PROMPT, "max_tokens": -1})
+    assert (answer.status_code, refused.status_code) == (200, 400)
+    for name in ("POST /v1/chat/completions", "POST /v1/completions"):
+        await poll_until(lambda name=name: setup.received.names(trace_id).get(name))  # type: ignore[misc]
+    await poll_until(lambda: setup.received.names(trace_id).get("decode") == 2)
+    server = setup.one(trace_id, "POST /v1/chat/completions")
+    chats = setup.received.children(server)
+    assert [each.name for each in chats] == ["chat tiny"] * 2
+    assert all(is_within(each, server) for each in chats)
+    assert server.attributes[spans.REQUEST_ID] == answer.headers["x-request-id"]
+    error = setup.one(trace_id, "POST /v1/completions")
+    assert (error.attributes[spans.HTTP_STATUS], error.error) == (400, "")
+
+
 async def test_errors_are_told_where_they_arose(setup: Setup) -> None:
     late = client_span()
     with use_span(late), pytest.raises(InvalidRequest):
@@ -321,9 +346,9 @@ async def test_a_moved_session_goes_on_in_the_same_trace(setup: Setup) -> None:
 
 async def test_what_was_emitted_is_what_the_table_says(setup: Setup) -> None:
     seen = check_with_table(setup.received.spans, "tiny")
-    chat, text = spans.CHAT.name, spans.TEXT_COMPLETION.name
-    # Both kinds of request fill one table, from the same code.
-    seen[chat] = seen[text] = seen[chat] | seen[text]
+    # Both kinds of a request fill one table, from the same code.
+    for one, other in ((spans.CHAT, spans.TEXT_COMPLETION), (spans.POST_CHAT, spans.POST_TEXT)):
+        seen[one.name] = seen[other.name] = seen[one.name] | seen[other.name]
     for spec in SPANS:
         assert {each.name for each in spec.attributes} - TEXTS == seen[spec.name], spec.name
 

@@ -3,6 +3,7 @@
 app         the endpoints, and what every request passes through
 server      uvicorn within the gateway's event loop; listener: where it listens; tls: its own
 edge        request ids and the largest body; door: who may call; tenant: on whose account
+traced      the span of each completion
 bodies      request bodies, checked; fields: what they are made of
 reading     from a body to requests of the gateway; seeds: those of its choices
 choices     the completions of one request, all at once, as one run of events

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from opentelemetry.context import Context
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -27,6 +28,7 @@ from services.gateway.http_face.errors import (
 from services.gateway.http_face.heading import Heading
 from services.gateway.http_face.reading import ChoiceRequests
 from services.gateway.http_face.shapes import Choice
+from services.gateway.http_face.traced import trace_context_of
 from services.gateway.http_face.usage import Tally, speculation_of, usage_of
 from services.gateway.parts import GatewayParts
 from services.gateway.request import RequestLimits
@@ -76,12 +78,13 @@ class Answer(Response, ABC):
             ShortstackError: the request was refused, or failed before the first byte.
         """
         writer = Writer(scope, send, self._parts.slow_reader_timeout_s)
-        await while_connected(receive, self._run(writer))
+        await while_connected(receive, self._run(writer, trace_context_of(scope)))
 
-    async def _run(self, writer: Writer) -> None:
+    async def _run(self, writer: Writer, trace: Context) -> None:
         deadline_s = monotonic() + self._parts.request_timeout_s
         plan = self._plan
-        async with Choices(plan.asked.requests, plan.limits, self._parts, deadline_s) as choices:
+        asked = (plan.asked.requests, plan.limits)
+        async with Choices(*asked, self._parts, deadline_s, trace) as choices:
             try:
                 await self._answer(choices, writer)
             except SlowReader:

@@ -31,6 +31,7 @@ from services.gateway.http_face.reading import Caller, prompts_of, read_body
 from services.gateway.http_face.shapes import ChatChoice, Choice, TextChoice
 from services.gateway.http_face.tenant import tenant_of
 from services.gateway.http_face.tokens import DetokenizeBody, TokenEndpoints, TokenizeBody
+from services.gateway.http_face.traced import Traced
 from services.gateway.parts import GatewayParts
 from shared.errors import ShortstackError
 
@@ -115,7 +116,8 @@ def create_app(parts: GatewayParts, comment_s: float, *routers: APIRouter) -> AS
     app.add_exception_handler(Exception, on_bug)
     for router in (_completion_router(parts, comment_s), _info_router(parts), *routers):
         app.include_router(router)
-    return Edge(Door(app, parts.authenticate, health_is_open=parts.health_is_open))
+    traced = Traced(app, parts.tools.tracing)
+    return Edge(Door(traced, parts.authenticate, health_is_open=parts.health_is_open))
 
 
 def _completion_router(parts: GatewayParts, comment_s: float) -> APIRouter:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
+from opentelemetry.context import Context
+
 from services.gateway.active import RunningRequest
 from services.gateway.completion import Completion, CompletionEvent, Finished
 from services.gateway.parts import GatewayParts
@@ -37,6 +39,7 @@ class Choices:
     limits: RequestLimits
     parts: GatewayParts
     deadline_s: float
+    trace_context: Context
     num_open: int = field(init=False)
     _events: "asyncio.Queue[ChoiceEvent | Exception]" = field(default_factory=asyncio.Queue)
     _places: list[asyncio.Semaphore] = field(default_factory=list)
@@ -101,7 +104,12 @@ class Choices:
             with self.parts.active.entered(request.request_id, scope) as running:
                 self._running.append(running)
                 completion = Completion(
-                    request, self.limits, self.parts.tools, running, self.deadline_s
+                    request,
+                    self.limits,
+                    self.parts.tools,
+                    running,
+                    self.deadline_s,
+                    self.trace_context,
                 )
                 async with aclosing(completion.run()) as events:
                     async for event in events:

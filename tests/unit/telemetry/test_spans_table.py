@@ -17,7 +17,9 @@ def test_names_are_the_conventions_or_ours_and_each_occurs_once_per_span() -> No
         names = [each.name for each in spec.attributes]
         assert len(set(names)) == len(names)
         for name in names:
-            assert name.startswith(("gen_ai.", "rpc.", "error.", "shortstack.")), name
+            assert name.startswith(("gen_ai.", "rpc.", "http.", "url.", "error.", "shortstack.")), (
+                name
+            )
 
 
 def test_no_two_spans_have_one_name() -> None:

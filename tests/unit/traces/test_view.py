@@ -38,7 +38,7 @@ def round_span(index: int, draft_len: int = 4) -> ReceivedSpan:
 
 
 def test_a_trace_is_whole_once_its_root_is_there_and_nothing_comes() -> None:
-    gathering = Gathering("GenerateText")
+    gathering = Gathering({"GenerateText"})
     gathering.take([span("round", "r", "d")], 0.0)
     assert not gathering.pop_whole(QUIET_S)
     gathering.take([span("GenerateText", "g", "client")], 5.0)
@@ -49,7 +49,7 @@ def test_a_trace_is_whole_once_its_root_is_there_and_nothing_comes() -> None:
 
 
 def test_traces_that_never_get_whole_are_forgotten() -> None:
-    gathering = Gathering("GenerateText")
+    gathering = Gathering({"GenerateText"})
     for index in range(3 * MAX_TRACES):
         gathering.take([span("pass", "p", trace_id=f"t{index}")], 0.0)
     gathering.take([span("GenerateText", "g", trace_id="t0")], 1.0)
