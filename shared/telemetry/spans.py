@@ -206,7 +206,7 @@ CHAT = SpanSpec(
     SpanKind.CLIENT,
     (GATEWAY,),
     "GenerateText, POST ...",
-    "one request with chat turns, or choice of one, from arrival to its last token, replays included",
+    "one request (a choice of it) with chat turns, from arrival to its end, replays included",
     _CHAT,
 )
 TEXT_COMPLETION = SpanSpec(
