@@ -35,7 +35,8 @@ class DraftTracer:
         if not traced:
             return
         made = {(draft.session_id, draft.round_index): draft for draft in drafts}
-        rounds = [(task, made[task.session_id, task.round_index]) for task in traced]
+        keys = [(task.session_id, task.round_index) for task in traced]
+        rounds = [(task, made[key]) for task, key in zip(traced, keys, strict=True) if key in made]
         self._outbox.put(Drafted(rounds, len(tasks)))
 
     def close(self) -> None:
@@ -56,9 +57,6 @@ def spans_of_drafts(drafted: Drafted) -> Iterator[PastSpan]:
             len(draft.draft_tokens),
             draft.started_ns,
             draft.draft_ns,
-            {
-                spans.NUM_TASKS: drafted.num_tasks,
-                spans.DRAFT_QUEUE_MS: draft.queue_ns / 1e6,
-            },
+            {spans.NUM_TASKS: drafted.num_tasks, spans.DRAFT_QUEUE_MS: draft.queue_ns / 1e6},
             draft.error,
         )

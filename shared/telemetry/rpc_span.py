@@ -47,7 +47,7 @@ def rpc_span(
         yield span
     except BaseException as error:
         status = status_of(error)
-        note_failure(span, name_of(error), status, str(error))
+        note_failure(span, name_of(error), status, message_of(error))
         raise
     finally:
         span.set_attribute(spans.RPC_STATUS, status)
@@ -65,6 +65,11 @@ def name_of(error: BaseException) -> str:
     """Return an error's class; that of ours for a call that its client left."""
     is_cancel = isinstance(error, (GeneratorExit, asyncio.CancelledError))
     return "Cancelled" if is_cancel else type(error).__name__
+
+
+def message_of(error: BaseException) -> str:
+    """Return what a span may say of an error; foreign ones might quote what users wrote."""
+    return error.message if isinstance(error, ShortstackError) else ""
 
 
 def note_failure(span: Span, error_type: str, status: str, message: str = "") -> None:

@@ -283,7 +283,7 @@ ROUND = SpanSpec(
         Attribute(ROUND_EMITTED, int, "tokens emitted"),
         Attribute(SOURCE, str, "of its last token: plain, accepted, recovered, bonus"),
         Attribute(REASON, str, "why it was decided so"),
-        _sometimes(IS_DRAFT_LOST, bool, "true where a draft was ordered and none came in time"),
+        _sometimes(IS_DRAFT_LOST, bool, "true where a draft was ordered and none that fits came"),
     ),
 )
 DRAFT_SPAN = SpanSpec(

@@ -35,7 +35,7 @@ from shared.telemetry.trace_context import epoch_offset_ns
 log = logging.getLogger(__name__)
 
 SCOPE = "shortstack"
-# The oldest spans are dropped beyond this: a few MiB, some hundred rounds of ten traced sessions.
+# The oldest spans are dropped beyond this: some ten MiB, a hundred rounds of ten traced sessions.
 MAX_QUEUED_SPANS = 8192
 MAX_BATCH_SPANS = 512
 EXPORT_DELAY_MS = 1000

@@ -8,7 +8,7 @@ from opentelemetry.trace import Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.telemetry import spans
-from shared.telemetry.rpc_span import context_with, name_of, note_failure, status_of
+from shared.telemetry.rpc_span import context_with, message_of, name_of, note_failure, status_of
 from shared.telemetry.spans import SpanSpec
 from shared.telemetry.trace_context import context_of
 from shared.telemetry.tracing import Tracing
@@ -58,7 +58,7 @@ class Traced:
         try:
             yield span
         except BaseException as error:
-            note_failure(span, name_of(error), status_of(error), str(error))
+            note_failure(span, name_of(error), status_of(error), message_of(error))
             raise
         finally:
             span.end()
