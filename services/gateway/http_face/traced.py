@@ -13,7 +13,7 @@ from shared.telemetry.spans import SpanSpec
 from shared.telemetry.trace_context import context_of
 from shared.telemetry.tracing import Tracing
 
-_SPECS = {tuple(spec.name.split(" ")): spec for spec in (spans.POST_CHAT, spans.POST_TEXT)}
+_SPECS = {spec.name: spec for spec in (spans.POST_CHAT, spans.POST_TEXT)}
 # The scope's entry, beside the request's id.
 STATE = "trace_context"
 
@@ -28,7 +28,7 @@ class Traced:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, under a span of its own."""
-        spec = _SPECS.get((scope.get("method"), scope.get("path")))
+        spec = _SPECS.get(f"{scope.get('method')} {scope.get('path')}")
         if spec is None:
             await self._app(scope, receive, send)
             return
