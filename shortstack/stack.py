@@ -61,6 +61,7 @@ class Stack:
         self.redis_url = ""
         self.target = ""
         self.http_url = ""
+        self.page_url = ""
         # Where children serve their metrics; those that serve none are left out.
         self.metrics_urls: dict[str, str] = {}
         self._observer = observer
@@ -155,6 +156,7 @@ class Stack:
         if name == "gateway":
             self.target = str(event["address"])
             self.http_url = str(event.get("http_url", ""))
+            self.page_url = str(event.get("page_url", ""))
         if url := event.get("metrics"):
             self.metrics_urls[name] = str(url)
 

@@ -24,6 +24,7 @@ from services.gateway.router import Router
 from services.gateway.session import Session
 from services.gateway.task_keys import TaskKeys
 from services.gateway.text import CompletionText
+from services.gateway.throughput import Throughput
 from services.gateway.tokenizer import ModelTokenizer
 from shared.errors import Cancelled
 from shared.ids import RequestId, SessionId
@@ -59,13 +60,17 @@ class DraftReport:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What one round adds; the text may lag behind the ids. A plain round has no draft."""
+    """What one round adds; the text may lag behind the ids. A plain round has no draft.
+
+    token_texts: where asked for, the text that became certain with each id.
+    """
 
     text: str
     token_ids: Sequence[int]
     sources: Sequence[pb.TokenSource]
     logprobs: Sequence[pb.TokenLogprobs]
     draft: DraftReport | None = None
+    token_texts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class CompletionTools:
     task_keys: TaskKeys
     metrics: RequestMetrics
     tracing: Tracing
+    throughput: Throughput = field(default_factory=Throughput)
 
 
 @dataclass(slots=True)
@@ -119,6 +125,7 @@ class Completion:
     running: RunningRequest
     deadline_s: float
     trace_context: Context = field(default_factory=Context)
+    has_token_texts: bool = False
     _log: RequestLog = field(init=False)
     _trace: RequestTrace = field(init=False)
     _summary: SpeculationSummary = field(default_factory=SpeculationSummary)
@@ -168,7 +175,12 @@ class Completion:
             self.request = fit_to_context(self.request, self._prompt_len, self.limits)
             self._place = await stack.enter_async_context(admission.place(self._claim()))
         self._log.note_admitted()
-        self._text = CompletionText(self.tools.tokenizer, prompt_ids, self.request.stop_strings)
+        self._text = CompletionText(
+            self.tools.tokenizer,
+            prompt_ids,
+            self.request.stop_strings,
+            has_token_texts=self.has_token_texts,
+        )
         plan = SessionPlan(
             self.request,
             prompt_ids,
@@ -227,6 +239,7 @@ class Completion:
         sources = round_.sources[: piece.num_tokens]
         self._num_emitted += piece.num_tokens
         self._note_used()
+        self.tools.throughput.note(piece.num_tokens)
         num_accepted = sources.count(pb.TOKEN_SOURCE_ACCEPTED)
         self._summary.count(round_.draft_len, num_accepted, piece.num_tokens)
         self._log.note_round(round_)
@@ -237,6 +250,7 @@ class Completion:
             sources=sources,
             logprobs=round_.logprobs[: piece.num_tokens],
             draft=_draft_report(round_, num_accepted),
+            token_texts=piece.token_texts,
         )
         return tokens, piece.stop_string
 

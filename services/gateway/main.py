@@ -18,7 +18,9 @@ from services.gateway.completion import CompletionTools
 from services.gateway.gateway_signals import make_gateway_board
 from services.gateway.http_face.app import create_app
 from services.gateway.http_face.metrics import metrics_router
+from services.gateway.http_face.page import page_router
 from services.gateway.http_face.server import HttpServer
+from services.gateway.http_face.watching import watching_router
 from services.gateway.key_interceptor import KeyInterceptor
 from services.gateway.key_watch import KeyWatch
 from services.gateway.model_infos import ModelInfos
@@ -94,6 +96,8 @@ class Gateway:
         )
         self._http = self._make_http(options)
         self.http_url = self._http.url if self._http else ""
+        # A browser does not reach a socket at a path.
+        self.page_url = f"{self.http_url}/" if self._has_page(options) else ""
 
     async def start(self) -> None:
         """Look for cells and accept requests."""
@@ -106,6 +110,7 @@ class Gateway:
         places = {
             "address": self.address,
             "http_url": self.http_url,
+            "page_url": self.page_url,
             "metrics": self.metrics.url,
         }
         if not self._keys.are_needed and not self.address.startswith(UNIX):
@@ -139,9 +144,13 @@ class Gateway:
     def _make_http(self, options: GatewaySettings) -> HttpServer | None:
         if not options.http_listen:
             return None
+        page = (page_router(), watching_router(self._parts)) if options.has_page else ()
         comment_s = options.sse_comment_ms / 1000
-        app = create_app(self._parts, comment_s, metrics_router(self.metrics))
+        app = create_app(self._parts, comment_s, metrics_router(self.metrics), *page)
         return HttpServer(app, options.http_listen, security_of(options))
+
+    def _has_page(self, options: GatewaySettings) -> bool:
+        return options.has_page and self.http_url.startswith("http")
 
     def _make_parts(self, settings: GatewayServiceSettings) -> GatewayParts:
         options, path = settings.gateway, settings.model.path

@@ -49,6 +49,9 @@ class GatewaySettings(TlsGroup):
     health_is_open: bool = Field(
         True, description="answer health and reflection without an API key"
     )
+    has_page: bool = Field(
+        True, description="HTTP serves the web page at `/` and what it shows of cells and sessions"
+    )
     cells: str = Field("", description="targets of verify workers, with commas; instead of Redis")
     poll_cells_ms: int = Field(1000, ge=50, description="how often cells are looked up")
     default_max_new_tokens: int = Field(256, ge=1, description="limit where a request names none")

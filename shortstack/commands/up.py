@@ -133,6 +133,8 @@ async def keep_up(config: StackConfig, console: Console) -> None:
         )
         if stack.http_url:
             console.print(f"OpenAI API: {openai_url(stack)}", soft_wrap=True, highlight=False)
+        if stack.page_url:
+            console.print(f"web page: {stack.page_url}", soft_wrap=True, highlight=False)
         await watch(stack, console, is_renewal_wanted)
     finally:
         await stack.stop()

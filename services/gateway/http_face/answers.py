@@ -55,6 +55,7 @@ class AnswerPlan:
     field_names: dict[str, str]
     report: str = "none"
     has_usage_chunk: bool = False
+    has_token_sources: bool = False
 
 
 class Answer(Response, ABC):
@@ -83,8 +84,8 @@ class Answer(Response, ABC):
     async def _run(self, writer: Writer, trace: Context) -> None:
         deadline_s = monotonic() + self._parts.request_timeout_s
         plan = self._plan
-        asked = (plan.asked.requests, plan.limits)
-        async with Choices(*asked, self._parts, deadline_s, trace) as choices:
+        asked, has_sources = (plan.asked.requests, plan.limits), plan.has_token_sources
+        async with Choices(*asked, self._parts, deadline_s, trace, has_sources) as choices:
             try:
                 await self._answer(choices, writer)
             except SlowReader:
@@ -186,6 +187,7 @@ class StreamedAnswer(Answer):
             tally.note(event)
             return self._chunk(choice.round(event))
         if isinstance(event, Started):
+            choice.session_id = event.session_id
             if not self._head:
                 self._head = self._heading(choice.chunk_name, event.cell_id).open_json()
             opening = choice.opening()

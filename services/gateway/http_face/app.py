@@ -73,13 +73,15 @@ class Endpoints:
         with metrics.refusals_counted(), in_http_terms(body.field_names):
             caller = Caller(request_id_of(request), tenant_of(request))
             asked = read_body(body, caller, limits)
+        report = (body.speculation and body.speculation.report) or "none"
         plan = AnswerPlan(
             asked,
             [shape(index, asked.prompt_index(index)) for index in range(len(asked.requests))],
             limits,
             body.field_names,
-            report=(body.speculation and body.speculation.report) or "none",
+            report=report,
             has_usage_chunk=bool(body.stream_options and body.stream_options.include_usage),
+            has_token_sources=bool(body.stream) and report == "detailed",
         )
         if body.stream:
             return StreamedAnswer(plan, self._parts, self._comment_s)

@@ -33,13 +33,14 @@ class ChoiceEvent:
 
 @dataclass(slots=True)
 class Choices:
-    """Choices that run while the context lasts."""
+    """Choices that run while the context lasts; each round tells its tokens' texts if asked to."""
 
     requests: Sequence[TextRequest]
     limits: RequestLimits
     parts: GatewayParts
     deadline_s: float
     trace_context: Context
+    has_token_texts: bool = False
     num_open: int = field(init=False)
     _events: "asyncio.Queue[ChoiceEvent | Exception]" = field(default_factory=asyncio.Queue)
     _places: list[asyncio.Semaphore] = field(default_factory=list)
@@ -110,6 +111,7 @@ class Choices:
                     running,
                     self.deadline_s,
                     self.trace_context,
+                    self.has_token_texts,
                 )
                 async with aclosing(completion.run()) as events:
                     async for event in events:

@@ -11,6 +11,8 @@ from shared.errors import Unauthenticated
 
 # What tells nothing of anybody's requests.
 OPEN_PATHS = frozenset({"/health", "/ready", "/version", "/metrics"})
+# The files of the web page: what it shows it asks for itself, with a key.
+PAGE, PAGE_FILES = "/", "/page/"
 
 
 class Door:
@@ -26,7 +28,7 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
-        if scope["type"] != "http" or scope["path"] in self._open_paths:
+        if scope["type"] != "http" or self._is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
@@ -37,6 +39,9 @@ class Door:
             await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _is_open(self, path: str) -> bool:
+        return path in self._open_paths or path == PAGE or path.startswith(PAGE_FILES)
 
 
 def caller_of(request: Request) -> Caller:

@@ -10,6 +10,7 @@ from typing import Any
 
 from services.gateway.completion import Finished, Tokens
 from services.gateway.http_face.logprobs import LogprobsWriter
+from services.gateway.http_face.token_sources import sources_of
 from shared.speculation.vocabulary import FinishReason
 
 _REASONS = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
@@ -24,12 +25,13 @@ class Choice(ABC):
     id_prefix: str
 
     def __init__(self, index: int, logprobs: LogprobsWriter | None) -> None:
-        """Start without text.
+        """Start without text; the session's id is set when a cell runs it.
 
         Args:
             index: of the choice.
             logprobs: what writes log probabilities, where they are asked for.
         """
+        self.session_id = ""
         self._start = f'{{"index":{index},'
         self._index = index
         self._logprobs = logprobs
@@ -45,7 +47,10 @@ class Choice(ABC):
     def round(self, tokens: Tokens) -> str:
         """Write a round as a piece of a stream."""
         logprobs = "null" if self._logprobs is None else _json(self._logprobs.write(tokens))
-        return f'{self.piece(tokens.text)},"logprobs":{logprobs}{_NO_END}'
+        sources = ""
+        if tokens.token_texts:
+            sources = f',"speculation":{_json(sources_of(tokens, self.session_id))}'
+        return f'{self.piece(tokens.text)},"logprobs":{logprobs}{sources}{_NO_END}'
 
     def held_back(self, text: str) -> str:
         """Write text that came without tokens as a piece of a stream."""

@@ -78,6 +78,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
         self.num_running = 0
         self.num_cancelled = 0
         self.num_rounds = 0
+        self.num_listed = 0
         self.is_draining = False
         # Told as what ended a completion that was not cut short.
         self.stop_token_id: int | None = None
@@ -148,6 +149,7 @@ class FakeVerifyWorker(VerifyServiceServicer):
         self, request: pb.VerifyServiceListSessionsRequest, context: grpc.aio.ServicerContext
     ) -> pb.VerifyServiceListSessionsResponse:
         """List the scripted sessions."""
+        self.num_listed += 1
         await self._say_nothing_if_mute()
         sessions = [timeline.session for timeline in self.timelines]
         return pb.VerifyServiceListSessionsResponse(

@@ -70,3 +70,32 @@ def test_malformed_bytes_do_not_make_the_text_depend_on_the_rounds(
     ids: list[int], stop: str, block_len: int
 ) -> None:
     assert run(PREPEND, ids, block_len, [stop]) == run(PREPEND, ids, 1, [stop])
+
+
+@models
+@settings(max_examples=60, deadline=None)
+@given(
+    text=st.text(max_size=40),
+    stops=st.lists(st.text(min_size=1, max_size=3), max_size=2),
+    block_len=st.integers(1, 7),
+)
+def test_texts_of_tokens_are_the_text_and_change_nothing(
+    model: ModelTokenizer, text: str, stops: list[str], block_len: int
+) -> None:
+    ids = list(model.encode(text))
+    plain = CompletionText(model, model.encode("So:"), stops)
+    told = CompletionText(model, model.encode("So:"), stops, has_token_texts=True)
+    shown, expected = "", ""
+    for start in range(0, len(ids), block_len):
+        block = ids[start : start + block_len]
+        piece, other = told.push(block), plain.push(block)
+        assert "".join(piece.token_texts) == piece.text
+        assert len(piece.token_texts) == piece.num_tokens == other.num_tokens
+        assert not other.token_texts
+        shown, expected = shown + piece.text, expected + other.text
+        assert piece.stop_string == other.stop_string
+        if piece.stop_string:
+            break
+    else:
+        shown, expected = shown + told.flush(), expected + plain.flush()
+    assert shown == expected
