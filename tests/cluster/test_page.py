@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from shortstack.plan import StackConfig
 from shortstack.stack import Stack
@@ -25,6 +26,8 @@ pytestmark = [
 
 PROMPT = "Once upon a time"
 NUM_TOKENS = 40
+# Browser and stack may share two cores with others.
+TIMEOUT_MS = 30_000
 SESSIONS = "/v1/shortstack/sessions"
 PINNED = {"exit_layer": 2, "max_draft_len": 3}
 
@@ -39,6 +42,7 @@ def config(config: StackConfig) -> StackConfig:
 async def browser() -> AsyncIterator[Browser]:
     """One browser for all tests."""
     assert CHROMIUM is not None, "skipped without"
+    expect.set_options(timeout=TIMEOUT_MS)
     async with open_browser(CHROMIUM) as browser:
         yield browser
 
@@ -63,7 +67,7 @@ async def page(
     """The page in a context of its own; it must have nothing to complain of at the end."""
     context = await browser.new_context(viewport={"width": 1300, "height": 1000})
     page = await context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(TIMEOUT_MS)
     complaints.listen_to(page)
     await page.goto(shared_stack.page_url)
     yield page
@@ -147,12 +151,22 @@ def lines_of(num_bars: int) -> re.Pattern[str]:
 
 
 async def test_a_stopped_text_ends_its_session(
-    page: Page, api: httpx2.AsyncClient, complaints: Complaints
+    page: Page, api: httpx2.AsyncClient, shared_stack: Stack, complaints: Complaints
 ) -> None:
+    async def go_on_past_the_end(route: Route) -> None:
+        body = json.loads(route.request.post_data or "") | {"ignore_eos": True}
+        await route.continue_(post_data=json.dumps(body))
+
+    await page.route("**/v1/completions", go_on_past_the_end)
     await ask(page, prompt=PROMPT, max_tokens=900, temperature=0, mode="off")
     await page.locator(".answer .tok").first.wait_for()
-    await page.click("#stop")
-    await expect(page.locator(".finish")).to_have_text("stopped")
+    # However fast it is, it does not get to the end before the button is pressed.
+    shared_stack.children["verify-0"].send(signal.SIGSTOP)
+    try:
+        await page.click("#stop")
+        await expect(page.locator(".finish")).to_have_text("stopped")
+    finally:
+        shared_stack.children["verify-0"].send(signal.SIGCONT)
     await expect(page.locator("#go")).to_be_enabled()
 
     async def has_ended() -> bool:

@@ -64,12 +64,13 @@ class Asset:
 def page_router() -> APIRouter:
     """Return the page's endpoints; reads its files."""
     assets = {path.name: Asset.read(path) for path in FOLDER.iterdir() if path.suffix in _TYPES}
+    page = assets.pop(INDEX)
     router = APIRouter(include_in_schema=False)
     methods = ["GET", "HEAD"]
 
     @router.api_route("/", methods=methods, response_model=None)
     async def index(request: Request) -> Response:
-        return assets[INDEX].answer(request)
+        return page.answer(request)
 
     @router.api_route("/page/{name}", methods=methods, response_model=None)
     async def asset(name: str, request: Request) -> Response:

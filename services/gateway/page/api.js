@@ -96,8 +96,7 @@ async function faultOf(response) {
 }
 
 function wordsOf(error) {
-  const words = error.message[0].toUpperCase() + error.message.slice(1);
-  return /[.!?]$/.test(words) ? words : `${words}.`;
+  return /[.!?]$/.test(error.message) ? error.message : `${error.message}.`;
 }
 
 async function* eventsOf(body) {

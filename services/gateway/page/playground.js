@@ -65,19 +65,20 @@ export class Playground {
     const before = this.turns;
     const turns = [...before, { role: "user", content: prompt }];
     const input = isChat ? { messages: turns } : { prompt };
-    const answer = new Answer(prompt, isChat, (seed) => {
-      this.fields.seed.value = seed;
+    const answer = new Answer(prompt, isChat, {
+      onSeed: (seed) => {
+        this.fields.seed.value = seed;
+      },
+      whileShown: (draw) => this.#following(draw),
     });
     if (!isChat) this.transcript.replaceChildren();
     this.transcript.append(...answer.roots);
+    this.#follow();
     this.#setRunning(true);
     try {
       const path = isChat ? "v1/chat/completions" : "v1/completions";
-      await stream(path, this.#json(input), this.stopper.signal, (chunk, data) => {
-        const { scrollTop, scrollHeight, clientHeight } = this.transcript;
-        answer.take(chunk, data);
-        if (scrollHeight - scrollTop - clientHeight < FOLLOW_PX) this.#follow();
-      });
+      const { signal } = this.stopper;
+      await stream(path, this.#json(input), signal, (chunk, data) => answer.take(chunk, data));
       answer.end();
     } catch (error) {
       if (error.name === "AbortError") answer.end("stopped");
@@ -90,7 +91,6 @@ export class Playground {
       this.turns = [...turns, { role: "assistant", content: answer.text }];
       if (this.fields.prompt.value === prompt) this.fields.prompt.value = "";
     }
-    this.#follow();
     this.onChange();
   }
 
@@ -98,6 +98,13 @@ export class Playground {
     if (answer.text) answer.end("broken off");
     else answer.remove();
     showError(this.error, error);
+  }
+
+  // Draws, and keeps the end of the text in sight if it was so before.
+  #following(draw) {
+    const { scrollTop, scrollHeight, clientHeight } = this.transcript;
+    draw();
+    if (scrollHeight - scrollTop - clientHeight < FOLLOW_PX) this.#follow();
   }
 
   #follow() {
@@ -133,10 +140,13 @@ export class Playground {
   }
 }
 
-// One answer as it comes in.
+// One answer as it comes in: noted round by round, drawn once per frame.
 class Answer {
-  constructor(prompt, isChat, onSeed) {
+  constructor(prompt, isChat, { onSeed, whileShown }) {
     this.onSeed = onSeed;
+    this.whileShown = whileShown;
+    this.undrawn = [];
+    this.frame = 0;
     this.beganMs = performance.now();
     this.firstMs = this.lastMs = 0;
     this.numFirst = this.numTokens = this.numDrafted = this.numAccepted = 0;
@@ -165,12 +175,29 @@ class Answer {
     // By its digits: see above.
     const seed = data.match(/"metrics":\{"seed":(\d+)/);
     if (seed) this.seed = seed[1];
-    if (this.numTokens) this.#tell();
+    this.frame ||= requestAnimationFrame(() => this.#draw());
   }
 
   end(how = "") {
     if (how) this.finish = how;
+    // Frames do not come while nobody looks.
+    cancelAnimationFrame(this.frame);
+    this.whileShown(() => this.#finish());
+  }
+
+  #draw() {
+    this.frame = 0;
+    this.whileShown(() => this.#show());
+  }
+
+  #show() {
+    this.body.append(...this.undrawn);
+    this.undrawn = [];
     this.#tell();
+  }
+
+  #finish() {
+    this.#show();
     if (this.seed) {
       const reuse = el("button", { type: "button", class: "link", title: "Take this seed again" }, `seed ${this.seed}`);
       reuse.addEventListener("click", () => this.onSeed(this.seed));
@@ -199,14 +226,15 @@ class Answer {
   }
 
   #append(text, source, title) {
-    this.body.append(el("span", { class: `tok ${source}`, title }, text));
+    this.undrawn.push(el("span", { class: `tok ${source}`, title }, text));
   }
 
   #tell() {
     const facts = [];
     const fact = (value, words) => facts.push(el("span", {}, el("b", {}, value), ` ${words}`));
-    const share = this.numDrafted ? this.numAccepted / this.numDrafted : null;
-    fact(percent(share), `accepted (${number(this.numAccepted)} of ${number(this.numDrafted)})`);
+    const [kept, drafted] = [this.numAccepted, this.numDrafted];
+    if (drafted) fact(percent(kept / drafted), `accepted (${number(kept)} of ${number(drafted)})`);
+    else fact("no", "drafts");
     const seconds = (this.lastMs - this.firstMs) / 1000;
     fact(seconds > 0 ? speed((this.numTokens - this.numFirst) / seconds) : "–", "tokens/s");
     fact(this.numTokens ? duration(this.firstMs - this.beganMs) : "–", "to the first token");

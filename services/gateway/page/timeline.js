@@ -184,12 +184,15 @@ export class Timeline {
 
   #inSum() {
     const { session } = this;
-    return [
+    const parts = [
       `${number(session.num_rounds)} rounds, ${number(session.num_plain_rounds)} of them plain`,
       `${number(session.num_emitted)} tokens`,
-      `${percent(session.acceptance_rate)} of the drafts accepted`,
-      `${number(session.mean_emitted_len, 2)} tokens per round with a draft`,
-    ].join(" · ");
+    ];
+    if (session.num_draft_tokens) {
+      parts.push(`${percent(session.acceptance_rate)} of the drafts accepted`);
+      parts.push(`${number(session.mean_emitted_len, 2)} tokens per round with a draft`);
+    }
+    return parts.join(" · ");
   }
 
   #ofRound(index) {
