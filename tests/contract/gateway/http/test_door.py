@@ -12,6 +12,7 @@ from services.gateway.settings import GatewaySettings
 from shared.access.api_key import make_key
 from shared.access.certificate_authority import CertificateAuthority
 from shared.access.key_file import write_key_file
+from shared.rpc import shortstack_pb2 as pb
 from tests.contract.gateway.conftest import StartCells
 from tests.contract.gateway.fake_verify_worker import FakeVerifyWorker
 from tests.contract.gateway.test_api_keys import KEYS, record
@@ -106,3 +107,27 @@ def test_names_that_http_cannot_tell_are_refused(authority: CertificateAuthority
     with pytest.raises(ValidationError, match="HTTP tells no names"):
         GatewaySettings(**port, **HTTP, tls_requires_client_cert=True, tls_callers="urn:x")
     GatewaySettings(listen="unix:/x", **port, **HTTP)
+
+
+async def test_whoever_watches_sees_the_sessions_of_its_own_tenant(
+    start: StartCells, completion_ids: list[int], path: Path
+) -> None:
+    sessions = [pb.SessionState(session_id=f"ses-{each}", tenant=each) for each in ("a", "b")]
+    timelines = [
+        pb.VerifyServiceGetSessionTimelineResponse(session=session) for session in sessions
+    ]
+    worker = FakeVerifyWorker(completion_ids, timelines=timelines)
+    url = (await start(worker, api_keys_path=path, **HTTP)).gateway.http_url
+    async with httpx2.AsyncClient(base_url=url) as http:
+        # The page's files hold nothing of anybody.
+        for endpoint in ("/", "/page/main.js"):
+            assert (await http.get(endpoint)).status_code == 200
+        for endpoint in ("sessions", "cells", "sessions/ses-a/timeline"):
+            assert (await http.get(f"/v1/shortstack/{endpoint}")).status_code == 401
+        for key, other in (("a", "b"), ("b", "a")):
+            header = bearer(KEYS[key])
+            told = (await http.get("/v1/shortstack/sessions", headers=header)).json()
+            assert [each["session_id"] for each in told["sessions"]] == [f"ses-{key}"]
+            for tenant, status in ((key, 200), (other, 404)):
+                timeline = f"/v1/shortstack/sessions/ses-{tenant}/timeline"
+                assert (await http.get(timeline, headers=header)).status_code == status
