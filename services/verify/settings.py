@@ -53,7 +53,7 @@ class VerifySettings(TlsGroup):
     max_draft_len: int = Field(16, ge=1, le=256, description="longest draft a request may ask for")
     prefill_chunk_len: int = Field(512, ge=1, description="most prompt rows of one pass")
     max_stretch: float = Field(
-        2.0, ge=1, description="times by which prompts may stretch a pass of running sessions"
+        1.6, ge=1, description="times by which prompts may stretch a pass of running sessions"
     )
     sheds: bool = Field(True, description="leave drafts out where they cost more than they bring")
     overlap: Overlap = Field(
