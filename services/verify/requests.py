@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from services.verify.session import SessionRequest
+from shared.control.evidence.survival import NUM_PLACES
 from shared.control.policies.registry import POLICY_NAMES
 from shared.control.policies.static import NAME as STATIC
 from shared.errors import InvalidRequest
@@ -114,7 +115,10 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
     if mode == NEVER or method == OFF:
         return SpeculationWish(PLAIN_DECISION)
     is_chosen = policy != STATIC
-    longest = rules.max_draft_len if is_chosen else defaults.max_draft_len
+    longest = defaults.max_draft_len
+    if is_chosen:
+        # The places that evidence counts; who wants longer drafts says so.
+        longest = min(NUM_PLACES, rules.max_draft_len)
     decision = Decision(
         method=method,
         exit_layer=message.exit_layer if message.HasField("exit_layer") else defaults.exit_layer,

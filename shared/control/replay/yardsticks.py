@@ -16,7 +16,7 @@ from shared.control.replay.rounds import play_round
 from shared.speculation.tape import Tape
 from shared.speculation.vocabulary import LAYERSKIP, PLAIN_DECISION, Decision
 
-DRAFT_LENS = (1, 2, 3, 4, 6, 8, 12, 16)
+DRAFT_LENS = (1, 2, 3, 4, 6, 8)
 # C(E, k) in ns, C(., 0) that of a plain step.
 RoundCost = Callable[[int, int], float]
 

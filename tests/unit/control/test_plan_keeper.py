@@ -69,24 +69,24 @@ def at_exit(exit_layer: int, rate: float) -> StepPlan:
 def test_exits_are_proven_each_by_looks_of_its_own() -> None:
     keeper = PlanKeeper()
     current = at_exit(2, 1.2)
-    assert look(keeper, current, current, at_exit(3, 1.3)) is current
+    assert look(keeper, current, current, at_exit(3, 1.4)) is current
     # Not looked at exit 3 meanwhile: that neither proves nor refutes it.
-    assert look(keeper, current, current, at_exit(4, 1.3)) is current
-    better = at_exit(3, 1.3)
+    assert look(keeper, current, current, at_exit(4, 1.4)) is current
+    better = at_exit(3, 1.4)
     assert look(keeper, current, current, better) is better
 
 
 def test_two_better_exits_do_not_keep_each_other_out() -> None:
     keeper = PlanKeeper()
     current = at_exit(2, 1.2)
-    assert look(keeper, current, at_exit(3, 1.31), at_exit(4, 1.3)) is current
-    best = at_exit(4, 1.31)
-    assert look(keeper, current, at_exit(3, 1.3), best) is best
+    assert look(keeper, current, at_exit(3, 1.41), at_exit(4, 1.4)) is current
+    best = at_exit(4, 1.41)
+    assert look(keeper, current, at_exit(3, 1.4), best) is best
 
 
 def test_a_look_that_refutes_an_exit_starts_its_count_anew() -> None:
     keeper = PlanKeeper()
-    current, good, poor = at_exit(2, 1.2), at_exit(3, 1.3), at_exit(3, 1.2)
+    current, good, poor = at_exit(2, 1.2), at_exit(3, 1.4), at_exit(3, 1.2)
     for best in (good, poor, good):
         assert look(keeper, current, current, best) is current
     assert look(keeper, current, current, good) is good
