@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from playwright.async_api import Browser, Page, async_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+GIVEN_UP = "net::ERR_ABORTED"
 ARGUMENTS = [
     "--headless=new",
     "--no-sandbox",
@@ -35,7 +36,10 @@ async def open_browser(path: str) -> AsyncIterator[Browser]:
 
 
 class Complaints(list[str]):
-    """What a page has complained of: errors, warnings, what its policy forbade, lost requests."""
+    """What a page has complained of: errors, warnings, what its policy forbade, lost requests.
+
+    Not a request that was given up, by the page or because the page was left.
+    """
 
     def listen_to(self, page: Page) -> None:
         """Note the complaints of a page from now on."""
@@ -46,5 +50,11 @@ class Complaints(list[str]):
                 self.append(message.text) if message.type in ("error", "warning") else None
             ),
         )
-        # A stream that is stopped is one too: whoever stops one takes it out.
-        page.on("requestfailed", lambda request: self.append(f"{request.url}: {request.failure}"))
+        page.on(
+            "requestfailed",
+            lambda request: (
+                self.append(f"{request.url}: {request.failure}")
+                if request.failure != GIVEN_UP
+                else None
+            ),
+        )

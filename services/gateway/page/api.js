@@ -30,13 +30,16 @@ export async function getJson(path) {
 export async function stream(path, json, signal, onChunk) {
   const headers = { "content-type": "application/json" };
   const response = await send(path, { method: "POST", body: json, headers, signal });
+  let isWhole = false;
+  // Read to its very end: a connection that is left before is closed, not used again.
   for await (const data of eventsOf(response.body)) {
-    if (data === "[DONE]") return;
+    isWhole = data === "[DONE]";
+    if (isWhole) continue;
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ApiError(wordsOf(chunk.error));
     onChunk(chunk, data);
   }
-  throw new ApiError(BROKEN_OFF);
+  if (!isWhole) throw new ApiError(BROKEN_OFF);
 }
 
 // Works now and then every period; slower while it fails, not at all while nobody looks.
