@@ -5,6 +5,7 @@ BadRequest for the field at fault and RetryInfo where another try can help.
 """
 
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 import grpc
 from google.protobuf import duration_pb2
@@ -16,6 +17,8 @@ from shared.errors import Internal, ShortstackError, WorkerLost, all_errors
 DOMAIN = "shortstack"
 DETAILS_KEY = "grpc-status-details-bin"
 MAX_MESSAGE_CHARS = 500
+# Of a message in the trailers: from 8 KiB on a transport may refuse metadata.
+MAX_MESSAGE_BYTES = 6000
 _BY_REASON = {cls.__name__: cls for cls in all_errors()}
 _BY_STATUS: dict[grpc.StatusCode, type[ShortstackError]] = {
     grpc.StatusCode.UNAVAILABLE: WorkerLost,
@@ -65,10 +68,20 @@ def _shortened(error: ShortstackError) -> ShortstackError:
     Messages quote what was sent, which may be long; beyond the limits of metadata the caller would
     be told of those instead.
     """
-    if len(error.message) <= MAX_MESSAGE_CHARS:
+    message = error.message[:MAX_MESSAGE_CHARS]
+    num_bytes = _num_bytes(message)
+    if num_bytes > MAX_MESSAGE_BYTES:
+        message = message[: len(message) * MAX_MESSAGE_BYTES // num_bytes]
+    if message == error.message:
         return error
-    message = error.message[:MAX_MESSAGE_CHARS] + " ..."
+    message += " ..."
     return type(error)(message, field=error.field, retry_delay_ms=error.retry_delay_ms)
+
+
+def _num_bytes(message: str) -> int:
+    """Return what a message takes: percent-encoded once, and twice in base64."""
+    text = message.encode("utf-8", "replace")
+    return len(quote_from_bytes(text)) + 3 * len(text)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> ShortstackError:

@@ -64,12 +64,16 @@ class Streams:
         return sum(len(builder.token_ids) for builder in self.builders)
 
     @property
-    def are_all_running(self) -> bool:
-        """Whether every stream has tokens, some of them by a draft, and none has ended."""
+    def are_all_emitting(self) -> bool:
+        """Whether every stream has tokens, and none has ended."""
         have_tokens = all(builder.token_ids for builder in self.builders)
+        return have_tokens and not any(task.done() for task in self.tasks)
+
+    @property
+    def are_all_running(self) -> bool:
+        """Whether all are emitting, and some of their tokens came by a draft."""
         sources = {source for builder in self.builders for source in builder.sources}
-        have_drafted = bool(sources - {TokenSource.PLAIN})
-        return have_tokens and have_drafted and not any(task.done() for task in self.tasks)
+        return self.are_all_emitting and bool(sources - {TokenSource.PLAIN})
 
     async def finish(self) -> list[Completion]:
         """Wait for all answers."""
