@@ -1,7 +1,7 @@
 """Never slower than plain for long: a session's measured rounds against plain steps. Pure.
 
     g <- g * (1 - (a + 1) / 64) + (t_round - (a + 1) * P1) / P1          per round with a draft
-    g > 3.2 + sd(g): no drafts for 64 positions, g = 0
+    g > 3.2 + sd(g), after 4 rounds at least: no drafts for 64 positions, g = 0
 
 g is what drafting lost of late, in plain steps: leaky, so that it forgets within some 64 tokens, at
 which a lasting loss of 5 % settles at 3.2; signed, so that what an easy passage gained pays for

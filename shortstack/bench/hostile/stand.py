@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import grpc
@@ -34,7 +34,8 @@ async def send(channel: grpc.aio.Channel, attack: Attack, metadata: Any = ()) ->
     call = make(attack.path)(*request, timeout=attack.timeout_s, metadata=metadata)
     if attack.is_cancelled:
         call.cancel()
-    try:
+    # What it ended with, the code says.
+    with suppress(grpc.aio.AioRpcError, asyncio.CancelledError, asyncio.InvalidStateError):
         if method.client_streaming:
             await _write(call, attack)
         if method.server_streaming:
@@ -42,8 +43,6 @@ async def send(channel: grpc.aio.Channel, attack: Attack, metadata: Any = ()) ->
                 pass
         else:
             await call
-    except (grpc.aio.AioRpcError, asyncio.CancelledError, asyncio.InvalidStateError):
-        pass  # what it ended with, the code says
     if await call.details() == LOST_WRITE:
         return "ENDED_EARLY"
     return str((await call.code()).name)
