@@ -9,8 +9,8 @@ import torch
 from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived, Inbox
 from shared.ids import TokenId
 from shared.model.draft_runner import StackDraftRunner
+from shared.speculation.drafting import draft_rounds
 from shared.speculation.methods.base import DraftRow
-from shared.speculation.methods.layerskip import LayerSkip
 from shared.speculation.vocabulary import Draft, RoundTask
 from tests.engine_harness import WORKER_ID, EngineHarness
 
@@ -96,7 +96,7 @@ class MortalDrafter:
         self._runner.num_steps_left = self._num_steps if is_dying else 1 << 30
         self.num_rounds += 1
         try:
-            self._inbox(DraftsArrived(tuple(LayerSkip().draft(tasks, self._runner))))
+            self._inbox(DraftsArrived(tuple(draft_rounds(tasks, self._runner))))
         except Killed:
             self._inbox(DrafterLost("killed"))
             self._inbox(DrafterReady(f"{WORKER_ID}-successor", self._lock))
@@ -121,7 +121,7 @@ class MeddlingDrafter:
         """Meddle, then draft."""
         self._meddle(self._cell, self.num_rounds)
         self.num_rounds += 1
-        self._inbox(DraftsArrived(tuple(LayerSkip().draft(tasks, self._runner))))
+        self._inbox(DraftsArrived(tuple(draft_rounds(tasks, self._runner))))
 
     def close(self) -> None:
         """Nothing runs."""

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from services.verify.drafter import DraftsArrived, Inbox
 from shared.ids import TokenId
 from shared.model.draft_runner import StackDraftRunner
-from shared.speculation.methods.base import DraftRow
-from shared.speculation.methods.layerskip import LayerSkip
+from shared.speculation.drafting import draft_rounds
+from shared.speculation.methods.base import Choice, DraftRow
 from shared.speculation.vocabulary import RoundTask
 from tests.engine_harness import EngineHarness
 
@@ -20,16 +20,16 @@ class ForcedRunner(StackDraftRunner):
         self._vocab_size = cell.stack.config.vocab_size
         self.num_right = 0
 
-    def step(self, rows: Sequence[DraftRow]) -> tuple[list[TokenId], list[float]]:
+    def step(self, rows: Sequence[DraftRow]) -> list[Choice]:
         """Report the true token for the first `num_right` drafts, another one behind them."""
-        tokens, confidences = super().step(rows)
+        choices = super().step(rows)
         heads = [row for row in rows if row.head is not None]
         for index, row in enumerate(heads):
             token = self._text[row.position + 1]
             if row.row_index >= self.num_right:
                 token = 3 + (token + 1) % (self._vocab_size - 3)
-            tokens[index] = TokenId(token)
-        return tokens, confidences
+            choices[index] = choices[index]._replace(token_id=TokenId(token))
+        return choices
 
 
 class ForcedDrafter:
@@ -50,7 +50,7 @@ class ForcedDrafter:
         """Draft at once."""
         for task in tasks:
             self._runner.num_right = self._num_right(task)
-            drafts = LayerSkip().draft([task], self._runner)
+            drafts = draft_rounds([task], self._runner)
             self._inbox(DraftsArrived(tuple(drafts)))
 
     def close(self) -> None:

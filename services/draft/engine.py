@@ -22,6 +22,8 @@ from shared.errors import ShortstackError
 from shared.ids import SessionId
 from shared.model.draft_runner import StackDraftRunner
 from shared.model.layer_stack import LayerStack
+from shared.speculation.drafting import draft_rounds
+from shared.speculation.methods.base import DraftMeans
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import Draft, RoundTask
 
@@ -131,20 +133,19 @@ class DraftEngine:
 
     def _draft(self, tasks: list[RoundTask], attachment: Attachment) -> list[Draft]:
         runner = StackDraftRunner(self._stack, attachment.pool)
-        by_method: dict[str, list[RoundTask]] = {}
-        drafts = []
+        means = DraftMeans(self._stack.config.num_layers)
+        sound, drafts = [], []
         for task in tasks:
             try:
                 method = method_named(task.decision.method)
-                method.check(task.decision, self._stack.config.num_layers)
+                method.check(task.decision, means)
                 method.check_shadow(task.shadow_exits, task.decision)
                 attachment.check_task(task, attachment.boot_id)
             except ShortstackError as error:
                 drafts.append(Draft(task.session_id, task.round_index, (), (), error=error.message))
                 continue
-            by_method.setdefault(task.decision.method, []).append(task)
-        for name, alike in by_method.items():
-            drafts += method_named(name).draft(alike, runner)
+            sound.append(task)
+        drafts += draft_rounds(sound, runner)
         self.num_rounds += len(tasks)
         self.num_draft_steps += sum(len(draft.draft_tokens) + 1 for draft in drafts)
         return drafts

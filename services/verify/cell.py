@@ -43,6 +43,7 @@ from shared.model.layer_stack import LayerStack
 from shared.model.segment import ShmSegment
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import draft_vocab_to_proto, exit_adapters_to_proto, identity_to_proto
+from shared.speculation.methods.base import DraftMeans
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import LAYERSKIP, OFF, PLAIN_DECISION, Decision
 from shared.telemetry import spans
@@ -278,7 +279,7 @@ def _make_rules(settings: VerifyServiceSettings, config: ModelConfig) -> Request
         defaults = PLAIN_DECISION
     else:
         # Checked even where speculation is off by default: a request may turn it on.
-        method_named(LAYERSKIP).check(defaults, config.num_layers)
+        method_named(LAYERSKIP).check(defaults, DraftMeans(config.num_layers))
     if verify.cell_kind == "plain":
         defaults = replace(defaults, method=OFF)
     identity = config.identity(settings.model.served_name)

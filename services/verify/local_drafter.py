@@ -8,7 +8,7 @@ from services.verify.drafter import DraftsArrived, Inbox
 from shared.model.draft_runner import StackDraftRunner
 from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack
-from shared.speculation.methods.registry import method_named
+from shared.speculation.drafting import draft_rounds
 from shared.speculation.vocabulary import RoundTask
 
 
@@ -22,10 +22,7 @@ class LocalDrafter:
     def send(self, tasks: Sequence[RoundTask]) -> None:
         """Draft all rounds; the answers are in the inbox when this returns."""
         started_ns = time.perf_counter_ns()
-        drafts = []
-        for name in sorted({task.decision.method for task in tasks}):
-            alike = [task for task in tasks if task.decision.method == name]
-            drafts += method_named(name).draft(alike, self._runner)
+        drafts = draft_rounds(tasks, self._runner)
         draft_ns = time.perf_counter_ns() - started_ns
         timed = [replace(draft, started_ns=started_ns, draft_ns=draft_ns) for draft in drafts]
         self._inbox(DraftsArrived(tuple(timed)))

@@ -19,6 +19,7 @@ from shared.rpc.convert import (
     task_label_from_proto,
     tenant_from_proto,
 )
+from shared.speculation.methods.base import DraftMeans
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import OFF, PLAIN_DECISION, Decision, ModelIdentity, StopParams
 
@@ -130,7 +131,7 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
         ),
         reason="policy" if is_chosen else "pinned",
     )
-    method_named(method).check(decision, rules.identity.num_layers)
+    method_named(method).check(decision, DraftMeans(rules.identity.num_layers))
     if decision.max_draft_len > rules.max_draft_len:
         raise InvalidRequest(
             f"max_draft_len {decision.max_draft_len} exceeds this worker's {rules.max_draft_len}",

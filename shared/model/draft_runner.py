@@ -21,7 +21,7 @@ from shared.model.page_table import PageTable
 from shared.model.rows import RowBatch, SessionRows, pack_rows
 from shared.model.sampling import RowChoice, choose
 from shared.model.shadow_reads import KeptRows, read_kept
-from shared.speculation.methods.base import DraftRow, HeadWish, ShadowWish
+from shared.speculation.methods.base import Choice, DraftRow, HeadWish, ShadowWish
 from shared.speculation.vocabulary import RoundTask, ShadowRead
 
 
@@ -40,7 +40,7 @@ class StackDraftRunner:
         """Return the session's tokens at positions [0, end) from the shared region."""
         return [TokenId(token) for token in self._pool.read_tokens(table, end)] if end else []
 
-    def step(self, rows: Sequence[DraftRow]) -> tuple[list[TokenId], list[float]]:
+    def step(self, rows: Sequence[DraftRow]) -> list[Choice]:
         """Run one step; writes KV of [0, E) and the exit state of every row."""
         stack = self._stack
         stack.ensure_loaded(rows[0].exit_layer)
@@ -52,7 +52,7 @@ class StackDraftRunner:
         self._store(rows, exits_RD)
         wishes = [(index, row.head) for index, row in enumerate(rows) if row.head is not None]
         if not wishes:
-            return [], []
+            return []
         if len(wishes) < len(rows):
             picked = torch.tensor([index for index, _ in wishes], device=stack.device)
             exits_RD = exits_RD.index_select(0, picked)
@@ -61,7 +61,7 @@ class StackDraftRunner:
         adapted_RD = stack.adapt(exits_RD, [rows[index].exit_layer for index, _ in wishes])
         logits_RU = stack.draft_head(adapted_RD)
         choices = choose(logits_RU, row_choices, subset=stack.draft_subset, with_confidences=True)
-        return choices.tokens, choices.confidences
+        return [Choice(*each) for each in zip(choices.tokens, choices.confidences, strict=True)]
 
     def read_shadow(self, wishes: Sequence[ShadowWish]) -> list[tuple[ShadowRead, ...]]:
         """Read what rows left behind, all in one call of the head that drafts."""

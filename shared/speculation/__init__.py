@@ -6,5 +6,6 @@ draft_vocab  the token ids that drafts may be scored by, and their file
 cost_model   what a round costs and when it pays
 cost_fit     takes the noise out of measured times
 tape         what exits said along a text, and rounds replayed over it
+drafting     drives the rounds of all methods together
 methods/     one file per way of drafting
 """

@@ -1,11 +1,16 @@
 """What a method of drafting is. Knows no tensors: a method says which rows run to which layer.
 
-A new method is one file beside this one and a line in `registry`.
+    method.open_round(task)  ->  round        one for every task, of whatever method
+    round.next_rows()        ->  rows         run together with those of all other rounds
+    round.note(choices)      <-  choices      until it has no more rows
+    round.to_draft()         ->  draft
+
+A new method is one file beside this one and a line in `registry`; `drafting` drives the rounds.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from shared.ids import TokenId
 from shared.speculation.vocabulary import (
@@ -52,6 +57,20 @@ class DraftRow:
     kept: ExitStates | None = None
 
 
+class Choice(NamedTuple):
+    """What was chosen behind a row that wished a head."""
+
+    token_id: TokenId
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class DraftMeans:
+    """What whoever drafts has to do it with, as far as a method may depend on it."""
+
+    num_layers: int
+
+
 @dataclass(frozen=True, slots=True)
 class ShadowWish:
     """What the rows of a round left behind, to be read now: one head wish per row."""
@@ -71,12 +90,41 @@ class DraftRunner(Protocol):
         """Return the session's tokens at positions [0, end)."""
         ...
 
-    def step(self, rows: Sequence[DraftRow]) -> tuple[list[TokenId], list[float]]:
-        """Run one step; return ids and confidences of the rows that wish a head, in order."""
+    def step(self, rows: Sequence[DraftRow]) -> list[Choice]:
+        """Run one step; return the choices behind the rows that wish a head, in order.
+
+        Args:
+            rows: at least one, those of deeper exits first, those of a session next to each other.
+        """
         ...
 
     def read_shadow(self, wishes: Sequence[ShadowWish]) -> list[tuple[ShadowRead, ...]]:
         """Read kept exits as drafts are read; return one tuple per wish, exits in its order."""
+        ...
+
+
+class DraftingRound(Protocol):
+    """One round while it is drafted: rows out, choices in."""
+
+    @property
+    def task(self) -> RoundTask:
+        """The task that it drafts."""
+        ...
+
+    def next_rows(self) -> Sequence[DraftRow]:
+        """Return the rows of the next step; none: the draft is finished."""
+        ...
+
+    def note(self, choices: Sequence[Choice]) -> None:
+        """Take what the rows of the step chose that wished a head, in their order."""
+        ...
+
+    def shadow_wish(self) -> ShadowWish | None:
+        """Return what its rows left behind to be read, once it is finished; None: nothing."""
+        ...
+
+    def to_draft(self, shadow: tuple[ShadowRead, ...]) -> Draft:
+        """Return the finished draft, with what was read as evidence."""
         ...
 
 
@@ -85,7 +133,7 @@ class Method(Protocol):
 
     name: str
 
-    def check(self, decision: Decision, num_layers: int) -> None:
+    def check(self, decision: Decision, means: DraftMeans) -> None:
         """Refuse a decision that this method cannot run; InvalidRequest names the field."""
         ...
 
@@ -97,6 +145,14 @@ class Method(Protocol):
         """Return the layer at which verification takes the rows up."""
         ...
 
-    def draft(self, tasks: Sequence[RoundTask], runner: DraftRunner) -> list[Draft]:
-        """Draft one round of every task, batched."""
+    def open_round(
+        self, task: RoundTask, table: "PageTable", history: Sequence[TokenId]
+    ) -> DraftingRound:
+        """Begin a round.
+
+        Args:
+            task: what is to be drafted.
+            table: the session's pages.
+            history: tokens at positions [0, committed_len), where choosing goes by them; else none.
+        """
         ...

@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shared.errors import InvalidRequest, StaleHandle
+from shared.errors import InvalidRequest
 from shared.ids import TokenId
 from shared.speculation.methods.base import (
+    Choice,
+    DraftMeans,
     DraftRow,
-    DraftRunner,
     ExitStates,
     HeadWish,
     ShadowWish,
@@ -37,11 +38,11 @@ class LayerSkip:
 
     name = LAYERSKIP
 
-    def check(self, decision: Decision, num_layers: int) -> None:
+    def check(self, decision: Decision, means: DraftMeans) -> None:
         """Refuse exits outside [1, L-1]: 0 drafts nothing and L leaves nothing to verify."""
-        if not 1 <= decision.exit_layer <= num_layers - 1:
+        if not 1 <= decision.exit_layer <= means.num_layers - 1:
             raise InvalidRequest(
-                f"exit_layer {decision.exit_layer} must lie in [1, {num_layers - 1}]",
+                f"exit_layer {decision.exit_layer} must lie in [1, {means.num_layers - 1}]",
                 field="speculation.exit_layer",
             )
 
@@ -58,50 +59,16 @@ class LayerSkip:
         """Verification goes on from x_E."""
         return decision.exit_layer
 
-    def draft(self, tasks: Sequence[RoundTask], runner: DraftRunner) -> list[Draft]:
-        """Draft for all tasks together; rows leave each step at their own exit."""
-        rounds, refused = _open_rounds(tasks, runner)
-        active = sorted(rounds, key=lambda each: -each.task.decision.exit_layer)
-        while active:
-            tokens, confidences = runner.step([each.next_row() for each in active])
-            chosen = iter(zip(tokens, confidences, strict=True))
-            for each in active:
-                each.note(chosen)
-            active = [each for each in active if not each.is_done]
-        _read_shadow(rounds, runner)
-        return [each.to_draft() for each in rounds] + refused
-
-
-def _open_rounds(
-    tasks: Sequence[RoundTask], runner: DraftRunner
-) -> tuple[list["_DraftingRound"], list[Draft]]:
-    """Open every task; one whose handle is stale is answered with its error, alone."""
-    rounds, refused = [], []
-    for task in tasks:
-        try:
-            table = runner.open_table(task)
-        except StaleHandle as error:
-            refused.append(Draft(task.session_id, task.round_index, (), (), error=error.message))
-            continue
-        history: list[TokenId] = []
-        if task.sampling.needs_history:
-            history = runner.read_history(table, task.committed_len - 1)
-        rounds.append(_DraftingRound(task, table, [*history, task.pending_tokens[0]]))
-    return rounds, refused
-
-
-def _read_shadow(rounds: Sequence["_DraftingRound"], runner: DraftRunner) -> None:
-    """Let every round that is to watch other exits have what they say, all read at once."""
-    watching = [each for each in rounds if each.kept is not None]
-    if watching:
-        reads = runner.read_shadow([each.shadow_wish() for each in watching])
-        for each, shadow in zip(watching, reads, strict=True):
-            each.shadow = shadow
+    def open_round(
+        self, task: RoundTask, table: "PageTable", history: Sequence[TokenId]
+    ) -> "ChainRound":
+        """Begin a chain of drafts at the task's exit."""
+        return ChainRound(task, table, list(history))
 
 
 @dataclass(slots=True)
-class _DraftingRound:
-    """One round while it is drafted."""
+class ChainRound:
+    """One chain of drafts while it is made, and a closing row behind it."""
 
     task: RoundTask
     table: "PageTable"
@@ -111,14 +78,15 @@ class _DraftingRound:
     is_stopped: bool = False
     is_done: bool = False
     kept: ExitStates | None = None
-    shadow: tuple[ShadowRead, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task.shadow_exits:
             self.kept = {exit_layer: [] for exit_layer in self.task.shadow_exits}
 
-    def next_row(self) -> DraftRow:
-        """Return the row of the next step: the pending token or the last draft."""
+    def next_rows(self) -> Sequence[DraftRow]:
+        """Return the row of the next step: the pending token's or the last draft's."""
+        if self.is_done:
+            return ()
         task = self.task
         num_drafts = len(self.tokens)
         position = task.committed_len - 1 + num_drafts
@@ -126,7 +94,7 @@ class _DraftingRound:
         if not self.is_stopped:
             history = self.history if task.sampling.needs_history else ()
             head = HeadWish(task.sampling, position + 1, task.prompt_len, history)
-        return DraftRow(
+        row = DraftRow(
             self.table,
             self.tokens[-1] if self.tokens else task.pending_tokens[0],
             position,
@@ -136,10 +104,12 @@ class _DraftingRound:
             head,
             self.kept,
         )
+        return (row,)
 
-    def shadow_wish(self) -> ShadowWish:
+    def shadow_wish(self) -> ShadowWish | None:
         """Return what was kept, with what choosing behind each of the k + 1 rows needs."""
-        assert self.kept is not None
+        if self.kept is None:
+            return None
         task = self.task
         positions = range(task.committed_len, task.committed_len + len(self.tokens) + 1)
         heads = [
@@ -153,23 +123,23 @@ class _DraftingRound:
         ]
         return ShadowWish(self.kept, heads)
 
-    def note(self, chosen: "zip[tuple[TokenId, float]]") -> None:
-        """Take this round's token of the step, if it had a head; else it was the closing row."""
-        if self.is_stopped:
+    def note(self, choices: Sequence[Choice]) -> None:
+        """Take the token of the step; none: that was the closing row."""
+        if not choices:
             self.is_done = True
             return
-        token, confidence = next(chosen)
-        self.tokens.append(token)
-        self.history.append(token)
-        self.confidences.append(confidence)
+        (choice,) = choices
+        self.tokens.append(choice.token_id)
+        self.history.append(choice.token_id)
+        self.confidences.append(choice.confidence)
         decision = self.task.decision
         self.is_stopped = (
             len(self.tokens) == decision.max_draft_len
-            or confidence < decision.stop_threshold
-            or token in self.task.stop_token_ids
+            or choice.confidence < decision.stop_threshold
+            or choice.token_id in self.task.stop_token_ids
         )
 
-    def to_draft(self) -> Draft:
+    def to_draft(self, shadow: tuple[ShadowRead, ...]) -> Draft:
         """Return the finished draft."""
         return Draft(
             self.task.session_id,
@@ -177,5 +147,5 @@ class _DraftingRound:
             tuple(self.tokens),
             tuple(self.confidences),
             self.task.exit_slot,
-            shadow=self.shadow,
+            shadow=shadow,
         )

@@ -123,8 +123,8 @@ def draft_step(stack: LayerStack, exit_layers: list[int]) -> tuple[list[TokenId]
         for row, exit_layer in enumerate(exit_layers)
     ]  # fmt: skip
     with torch.inference_mode():
-        tokens, _ = StackDraftRunner(stack, pool).step(rows)
-    return tokens, pool.exit_states[:, 0].clone()
+        choices = StackDraftRunner(stack, pool).step(rows)
+    return [choice.token_id for choice in choices], pool.exit_states[:, 0].clone()
 
 
 def test_a_draft_step_hands_over_raw_exits_and_reads_adapted_ones(
