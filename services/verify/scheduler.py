@@ -98,7 +98,7 @@ def make_plan(
     loads = _loads(ready, wishes)
     shadow: dict[str, tuple[int, ...]] = {}
     if limits.sheds:
-        decisions = governor.decide(loads, has_prefill=bool(prompts))
+        decisions = governor.decide(loads, num_prompts=len(prompts))
         shadow = governor.shadow(loads, decisions) if reads_exits else {}
     num_rows = 0
     if prompts:

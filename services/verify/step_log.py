@@ -20,7 +20,7 @@ from shared.telemetry.chrome_trace import ChromeTrace
 
 VERIFY_LANE, DRAFT_LANE = "verify worker", "draft worker"
 # Reasons of plain rounds that would have had drafts, were there less load.
-SHED = frozenset({"shed", "arbiter"})
+SHED = frozenset({"shed", "arbiter", "prompts"})
 
 
 def _resume_layer(decision: Decision) -> int:

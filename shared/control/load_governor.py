@@ -5,34 +5,27 @@ are memory-bound (few sessions) a draft's rows are nearly free; where they are c
 they cost. The governor plans with what steps were measured to take and with what every exit showed
 along each session's text. Pure: no clock, no randomness.
 
-    plan      every REPLAN_STEPS steps, and when sessions come or go       step_plan, step_costs
-              at each exit that sessions may draft from, with what
-              each of them would have kept there                           evidence
-    keep      until another plan is clearly better                         plan_keeper
+    plan      lengths at an exit, kept until others are clearly better     planning
     probe     now and then, what the plan does not show                    step_probes
     guard     a session that speculation made slower goes without          session_files
     arbiter   measured speed overrules the plan                            arbiter
+    prompts   plain steps where prompts that ride along make drafts dear   beside_prompts
 """
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 
 from shared.control.arbiter import Arbiter, level_of
-from shared.control.cost_reader import CostReader
+from shared.control.beside_prompts import Riders, pays_beside_prompts
 from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.grants import all_plain, granted, only_one_drafts
-from shared.control.plan_keeper import PlanKeeper
+from shared.control.planning import Planning
 from shared.control.session_files import SessionFiles
 from shared.control.step_costs import StepCosts
-from shared.control.step_plan import Outlook, StepPlan, StepPlanner
-from shared.control.step_probes import PlanView, StepProbes
+from shared.control.step_plan import StepPlan
+from shared.control.step_probes import StepProbes
 from shared.control.steps import SessionLoad, StepOutcome, draft_shape
 from shared.speculation.vocabulary import LAYERSKIP, Decision
 
-# Steps between looks at the plan: so many, and half as many as there are sessions.
-REPLAN_STEPS = 1
-# Looks for which the costs that one of them read do.
-READER_LOOKS = 4
 OVERHEAD_RATE = 0.05
 # More than this share of a step is not believed to be overhead of its own.
 MAX_OVERHEAD_SHARE = 0.2
@@ -55,7 +48,7 @@ class LoadGovernor:
 
     Use, by the verify engine, once per step:
 
-        decisions = governor.decide(loads, has_prefill=...)    while planning
+        decisions = governor.decide(loads, num_prompts=...)    while planning
         governor.note_step(outcome)                            behind the commit; feeds `costs` too
         governor.forget(session_id)                            when a session ends
     """
@@ -70,20 +63,15 @@ class LoadGovernor:
         self.costs = costs
         self.sessions = SessionFiles(book or EvidenceBook(()))
         self._resume_layer = resume_layer
+        self._planning = Planning(costs, self.sessions, resume_layer)
         self._arbiter = Arbiter()
-        self._keeper = PlanKeeper()
         self._probes = StepProbes()
         # Steps with drafts by a plan, in force or tried, by level of load.
         self._num_tried: dict[int, int] = {}
         self._overhead_ns = 0.0
+        # Prompt rows that rode along when any did last.
+        self._num_prompt_rows = 0
         self._step_index = 0
-        # The plan in force, and for whom it was made when.
-        self._view: PlanView | None = None
-        self._planned_keys: list[str] = []
-        self._draft_lens: dict[str, int] = {}
-        self._planned_step = -REPLAN_STEPS
-        self._num_looks = 0
-        self._reader: CostReader | None = None
         # What this step tries beside the plan.
         self._is_probing = False
         self._is_plain_probe = False
@@ -92,7 +80,7 @@ class LoadGovernor:
 
     # --- deciding -------------------------------------------------------------------------------
 
-    def decide(self, loads: Sequence[SessionLoad], *, has_prefill: bool = False) -> list[Decision]:
+    def decide(self, loads: Sequence[SessionLoad], *, num_prompts: int = 0) -> list[Decision]:
         """Return each session's decision for the next step, in the order of the loads.
 
         A decision is the wish itself, the wish at another of the session's exits or with a smaller
@@ -104,13 +92,15 @@ class LoadGovernor:
             shed         plain: drafts of this session cost more than they bring
             guard        plain: speculation has made this session slower so far
             arbiter      plain: at this load plain steps were measured to deliver more
+            prompts      plain: beside the prompts that ride along drafts cost more than they bring
             probe        plain, longer or not plain for this one step, to learn from it
 
         Pinned sessions and those that wish to be plain get their wish as it is.
 
         Args:
             loads: the sessions that decode in the next step.
-            has_prefill: prompt rows will ride along; nothing is probed then.
+            num_prompts: sessions whose prompts are not done; rows of these will ride along, and
+                nothing is probed then.
         """
         self._step_index += 1
         self._is_probing = self._is_plain_probe = False
@@ -126,20 +116,30 @@ class LoadGovernor:
             return only_one_drafts(loads, free[0])
         if self._arbiter.is_off(len(loads)):
             return all_plain(loads, "arbiter")
-        view = self._look(loads)
-        if not has_prefill:
+        num_tried = self._num_tried.get(level_of(len(loads)), 0)
+        view = self._planning.look(loads, self._step_index, self._overhead_ns, num_tried)
+        if num_prompts and not self._pays_beside_prompts(free[0], view.plan, num_prompts):
+            return all_plain(loads, "prompts")
+        if not num_prompts:
             if self._probes.is_plain_due(
                 self._step_index, view, is_doubtful=self._arbiter.doubts(len(loads))
             ):
                 self._is_probing = self._is_plain_probe = True
                 return all_plain(loads, "probe")
-            num_tried = self._num_tried.get(level_of(len(loads)), 0)
             trial = self._probes.due_trial(self._step_index, view, num_tried)
             if trial is not None:
                 self._is_probing = True
                 return granted(loads, trial, view.plan, self.sessions.blocked(loads))
         self._followed = view.plan
         return granted(loads, view.plan, view.plan, self.sessions.blocked(loads))
+
+    def _pays_beside_prompts(self, first: SessionLoad, plan: StepPlan, num_prompts: int) -> bool:
+        """Ask of a plan; without an exit of its own all are taken to draft where `first` does."""
+        used = first.wished.at_exit(plan.exit_layer or first.wished.exit_layer)
+        riders = Riders(self._num_prompt_rows, num_prompts)
+        return pays_beside_prompts(
+            self.costs, plan, used.exit_layer, self._resume_layer(used), riders
+        )
 
     def shadow(
         self, loads: Sequence[SessionLoad], decisions: Sequence[Decision]
@@ -178,91 +178,6 @@ class LoadGovernor:
             return None
         return draft_ns + pass_ns + self._overhead_ns
 
-    # --- planning -------------------------------------------------------------------------------
-
-    def _look(self, loads: Sequence[SessionLoad]) -> PlanView:
-        """Return the plan in force for these sessions, after another look if it is time for one."""
-        keys = [load.key for load in loads]
-        view = self._view
-        num_steps = REPLAN_STEPS + len(loads) // 2
-        is_due = self._step_index >= self._planned_step + num_steps
-        if view is not None and keys == self._planned_keys and not is_due:
-            return view
-        is_fresh = set(keys).isdisjoint(self._planned_keys)
-        self._planned_keys, self._planned_step = keys, self._step_index
-        exits = _exits_of(loads)
-        current_exit = view.plan.exit_layer if view is not None else -1
-        if current_exit not in exits:
-            current_exit = exits[0]
-        is_all = is_fresh or len(loads) == 1
-        planners = self._planners(loads, self._looked_at(exits, current_exit, is_all=is_all))
-        planner = planners[current_exit]
-        plain = planner.rate_plain()
-        found = {exit_layer: each.under_caps(plain) for exit_layer, each in planners.items()}
-        plan = self._keeper.choose(
-            planner.rate(list(map(self._held_len, loads, planner.outlooks))),
-            plain,
-            {
-                exit_layer: max(plans, key=_sure)
-                for exit_layer, plans in found.items()
-                if plans and not self._is_stale(loads, exit_layer)
-            },
-            _most_expected([plain, *chain(*found.values())]) if is_fresh else None,
-            num_tried=self._num_tried.get(level_of(len(loads)), 0),
-            is_fresh=is_fresh,
-        )
-        for load, draft_len in zip(loads, plan.lens, strict=True):
-            self._draft_lens[load.key] = draft_len
-        self._view = PlanView(plan, plain, found.get(plan.exit_layer, []))
-        return self._view
-
-    def _looked_at(self, exits: Sequence[int], current_exit: int, *, is_all: bool) -> Sequence[int]:
-        """Return the exits to plan for: all, or that in force and the others by turns."""
-        self._num_looks += 1
-        others = [each for each in exits if each != current_exit]
-        if is_all or not others:
-            return exits
-        return [current_exit, others[self._num_looks % len(others)]]
-
-    def _is_stale(self, loads: Sequence[SessionLoad], exit_layer: int) -> bool:
-        """Say whether a session that drafts alone has not been read at an exit of late.
-
-        Text is easy and hard by turns, for all exits alike: one that was last read where it was
-        easy looks better than the one in use, for no other reason.
-        """
-        if len(loads) > 1 or self._view is None or not self._view.is_drafting:
-            return False
-        evidence = self.sessions.evidence(loads[0].key)
-        return evidence is not None and evidence.is_stale(exit_layer)
-
-    def _planners(
-        self, loads: Sequence[SessionLoad], exits: Sequence[int]
-    ) -> dict[int, StepPlanner]:
-        """Return a planner for each of these exits, at the costs of now."""
-        if self._reader is None or self._num_looks % READER_LOOKS == 0:
-            self._reader = self.costs.reader()
-        planners = {}
-        for exit_layer in exits:
-            outlooks = [
-                self.sessions.outlook(load, exit_layer, self._resume_layer) for load in loads
-            ]
-            planners[exit_layer] = StepPlanner(
-                self._reader, outlooks, self._overhead_ns, exit_layer
-            )
-        return planners
-
-    def _held_len(self, load: SessionLoad, outlook: Outlook) -> int:
-        """Return a session's length under the plan in force; who joins takes what it pays for."""
-        if outlook.is_fixed or not outlook.kept:
-            return len(outlook.kept)
-        draft_len = self._draft_lens.get(load.key)
-        if draft_len is None:
-            if self._view is None or not self._view.is_drafting:
-                return 0
-            plan = self._view.plan
-            draft_len = sum(worth >= plan.price for worth in outlook.worth[: plan.max_len])
-        return min(draft_len, len(outlook.kept))
-
     # --- learning -------------------------------------------------------------------------------
 
     def note_step(self, outcome: StepOutcome) -> frozenset[str]:
@@ -274,7 +189,7 @@ class LoadGovernor:
         Returns:
             The sessions whose text was found to have changed.
         """
-        off_exit = self._view.plan.exit_layer if self._view is not None else 0
+        off_exit = self._planning.exit_layer
         alarms = frozenset(
             each.key for each in outcome.rounds if self.sessions.note(each, off_exit)
         )
@@ -295,6 +210,7 @@ class LoadGovernor:
             rows[layer] = rows.get(layer, 0) + each.num_drafted + 1
             if each.num_drafted:
                 drafting.append(each)
+        self._num_prompt_rows = outcome.num_prefill_rows or self._num_prompt_rows
         self.costs.note_pass(rows, outcome.pass_ns)
         if drafting and not outcome.has_draft_reads:
             num_rows, num_steps = draft_shape([each.num_drafted for each in drafting])
@@ -323,24 +239,10 @@ class LoadGovernor:
             self._num_tried[level] = self._num_tried.get(level, 0) + 1
         if not num_drafting:
             self._arbiter.note_plain(num_sessions, num_tokens, ns, is_probe=self._is_plain_probe)
-        elif not self._is_probing and self._view is not None and self._view.is_drafting:
+        elif not self._is_probing and self._planning.is_drafting:
             self._arbiter.note_drafting(num_sessions, num_tokens, ns)
 
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
         self.sessions.forget(key)
-        self._draft_lens.pop(key, None)
-
-
-def _sure(plan: StepPlan) -> float:
-    return plan.tokens_per_ns
-
-
-def _most_expected(plans: Sequence[StepPlan]) -> StepPlan:
-    return max(plans, key=lambda plan: plan.expected_per_ns)
-
-
-def _exits_of(loads: Sequence[SessionLoad]) -> list[int]:
-    """Return the exits that a plan may be made for; 0, each session's own, where none is free."""
-    free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
-    return sorted({exit_layer for load in free for exit_layer in load.exits}) or [0]
+        self._planning.forget(key)

@@ -32,6 +32,7 @@ GROUND_COLOURS = {
     "unprofitable": "#feb2b2",
     "shed": "#f6ad55",
     "arbiter": "#d6bcfa",
+    "prompts": "#bee3f8",
     "guard": "#9ae6b4",
     "no_costs": "#81e6d9",
     "no_draft_worker": "#718096",

@@ -12,6 +12,7 @@ REASONS = {
     "unprofitable": "plain: drafts are expected to cost more than they bring",
     "shed": "plain: with the sessions there are now, its drafts cost more than they bring",
     "arbiter": "plain: at this load plain rounds were measured to be faster",
+    "prompts": "plain: beside the prompts that ride along drafts cost more than they bring",
     "guard": "plain for a while: the session's drafts were measured to slow it down",
     "no_costs": "plain: the cell has not measured its costs yet",
     "no_draft_worker": "plain: nobody drafts in this cell now",

@@ -175,7 +175,7 @@ class Simulation:
     def _step(self, tally: Tally, num_prefill: int) -> list[int]:
         wished = Decision(LAYERSKIP, EXIT_LAYER, self.wished_len)
         loads = [SessionLoad(each.key, wished) for each in self.sessions]
-        decisions = self.governor.decide(loads, has_prefill=num_prefill > 0)
+        decisions = self.governor.decide(loads, num_prompts=int(num_prefill > 0))
         caps = [0 if each.is_off else each.max_draft_len for each in decisions]
         drawn = [
             each.draft(cap, self.random) for each, cap in zip(self.sessions, caps, strict=True)

@@ -12,7 +12,7 @@ from shared.speculation.vocabulary import LAYERSKIP, PLAIN_DECISION, Decision
 
 MS = 1_000_000
 WISHED = Decision(LAYERSKIP, 2, 4)
-REASONS = {"policy", "no_costs", "shorter", "shed", "arbiter", "guard", "probe"}
+REASONS = {"policy", "no_costs", "shorter", "shed", "arbiter", "guard", "probe", "prompts"}
 
 
 def loads_of(size: int, wished: Decision = WISHED) -> list[SessionLoad]:
@@ -125,7 +125,7 @@ def test_nothing_is_probed_beside_prompts() -> None:
     loads = loads_of(3)
     run(governor, loads, 100)
     for _ in range(300):
-        decisions = governor.decide(loads, has_prefill=True)
+        decisions = governor.decide(loads, num_prompts=1)
         assert all(each.reason != "probe" for each in decisions)
         governor.note_step(outcome_of(loads, decisions, prefill=32))
 
@@ -149,7 +149,7 @@ def test_sessions_that_ended_are_not_kept() -> None:
         governor.forget(f"t{index}")
         governor.note_step(outcome_of(loads, decisions))
     assert all(f"t{index}" not in governor.sessions for index in range(50))
-    assert not governor._draft_lens
+    assert not governor._planning._draft_lens
 
 
 def test_prompts_alone_teach_what_passes_take() -> None:

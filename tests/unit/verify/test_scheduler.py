@@ -134,9 +134,9 @@ class StubGovernor(LoadGovernor):
         super().__init__(StepCosts(num_layers=4))
         self.asked: list[tuple[list[SessionLoad], bool]] = []
 
-    def decide(self, loads: Sequence[SessionLoad], *, has_prefill: bool = False) -> list[Decision]:
+    def decide(self, loads: Sequence[SessionLoad], *, num_prompts: int = 0) -> list[Decision]:
         """Return the first wish, and plain decisions behind it."""
-        self.asked.append((list(loads), has_prefill))
+        self.asked.append((list(loads), num_prompts))
         return [load.wished if index == 0 else SHED for index, load in enumerate(loads)]
 
 
@@ -162,7 +162,7 @@ def test_the_governor_decides_for_all_that_decode_by_their_wishes_and_pins() -> 
     ]
     limits = replace(LIMITS, sheds=True)
     plan = make_plan(sessions, limits, governor, has_draft_worker=True)
-    [(loads, has_prefill)] = governor.asked
+    [(loads, num_prompts)] = governor.asked
     # What they have room for: one token is out, three are left, one of them the verdict's own.
     short = Decision(LAYERSKIP, 1, 2, reason="limit")
     assert loads == [
@@ -170,7 +170,7 @@ def test_the_governor_decides_for_all_that_decode_by_their_wishes_and_pins() -> 
         SessionLoad(sessions[2].session_id, WISHED, is_pinned=True),
         SessionLoad(sessions[4].session_id, short),
     ]
-    assert has_prefill
+    assert num_prompts == 1
     assert plan.drafting == [(sessions[0], WISHED)]
     assert plan.plain == [(sessions[2], SHED), (sessions[4], SHED)]
 
@@ -178,7 +178,7 @@ def test_the_governor_decides_for_all_that_decode_by_their_wishes_and_pins() -> 
 def test_the_governor_is_told_when_no_prompt_rides_along() -> None:
     governor = StubGovernor()
     make_plan([decode("a")], replace(LIMITS, sheds=True), governor, has_draft_worker=True)
-    assert [has_prefill for _, has_prefill in governor.asked] == [False]
+    assert [num_prompts for _, num_prompts in governor.asked] == [0]
 
 
 def test_without_a_draft_worker_there_is_nothing_to_shed() -> None:

@@ -1,0 +1,166 @@
+"""Looks at plans: which draft lengths, at which exit, the sessions of a step keep to. Pure.
+
+look      every REPLAN_STEPS steps, and when sessions come or go       step_plan, cost_reader
+          at each exit that sessions may draft from, with what
+          each of them would have kept there                           session_files
+keep      until another plan is clearly better                         plan_keeper
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+from shared.control.cost_reader import CostReader
+from shared.control.plan_keeper import PlanKeeper
+from shared.control.session_files import SessionFiles
+from shared.control.step_costs import StepCosts
+from shared.control.step_plan import Outlook, StepPlan, StepPlanner
+from shared.control.step_probes import PlanView
+from shared.control.steps import SessionLoad
+from shared.speculation.vocabulary import Decision
+
+# Steps between looks at the plan: so many, and half as many as there are sessions.
+REPLAN_STEPS = 1
+# Looks for which the costs that one of them read do.
+READER_LOOKS = 4
+
+
+class Planning:
+    """Makes plans and holds the one in force.
+
+    view: the plan in force and what it was chosen from; None before the first look.
+    """
+
+    def __init__(
+        self, costs: StepCosts, sessions: SessionFiles, resume_layer: Callable[[Decision], int]
+    ) -> None:
+        """Take what plans are made of; there is none yet."""
+        self._costs = costs
+        self._sessions = sessions
+        self._resume_layer = resume_layer
+        self._keeper = PlanKeeper()
+        self.view: PlanView | None = None
+        # For whom the plan was made, when, and how long each of them drafts.
+        self._planned_keys: list[str] = []
+        self._planned_step = -REPLAN_STEPS
+        self._draft_lens: dict[str, int] = {}
+        self._num_looks = 0
+        self._reader: CostReader | None = None
+
+    @property
+    def is_drafting(self) -> bool:
+        """Whether there is a plan in force by which somebody drafts."""
+        return self.view is not None and self.view.is_drafting
+
+    @property
+    def exit_layer(self) -> int:
+        """That of the plan in force; 0 while there is none."""
+        return self.view.plan.exit_layer if self.view is not None else 0
+
+    def look(
+        self, loads: Sequence[SessionLoad], step_index: int, overhead_ns: float, num_tried: int
+    ) -> PlanView:
+        """Return the plan in force for these sessions, after another look if it is time for one.
+
+        Args:
+            loads: the sessions that decode in the next step, at least one.
+            step_index: of the next step.
+            overhead_ns: what a step takes beside its draft phase and its pass.
+            num_tried: steps with drafts that there were with about so many sessions.
+        """
+        keys = [load.key for load in loads]
+        view = self.view
+        num_steps = REPLAN_STEPS + len(loads) // 2
+        is_due = step_index >= self._planned_step + num_steps
+        if view is not None and keys == self._planned_keys and not is_due:
+            return view
+        is_fresh = set(keys).isdisjoint(self._planned_keys)
+        self._planned_keys, self._planned_step = keys, step_index
+        exits = _exits_of(loads)
+        current_exit = view.plan.exit_layer if view is not None else -1
+        if current_exit not in exits:
+            current_exit = exits[0]
+        is_all = is_fresh or len(loads) == 1
+        looked_at = self._looked_at(exits, current_exit, is_all=is_all)
+        planners = self._planners(loads, looked_at, overhead_ns)
+        planner = planners[current_exit]
+        plain = planner.rate_plain()
+        found = {exit_layer: each.under_caps(plain) for exit_layer, each in planners.items()}
+        plan = self._keeper.choose(
+            planner.rate(list(map(self._held_len, loads, planner.outlooks))),
+            plain,
+            {
+                exit_layer: max(plans, key=_sure)
+                for exit_layer, plans in found.items()
+                if plans and not self._is_stale(loads, exit_layer)
+            },
+            _most_expected([plain, *chain(*found.values())]) if is_fresh else None,
+            num_tried=num_tried,
+            is_fresh=is_fresh,
+        )
+        for load, draft_len in zip(loads, plan.lens, strict=True):
+            self._draft_lens[load.key] = draft_len
+        self.view = PlanView(plan, plain, found.get(plan.exit_layer, []))
+        return self.view
+
+    def _looked_at(self, exits: Sequence[int], current_exit: int, *, is_all: bool) -> Sequence[int]:
+        """Return the exits to plan for: all, or that in force and the others by turns."""
+        self._num_looks += 1
+        others = [each for each in exits if each != current_exit]
+        if is_all or not others:
+            return exits
+        return [current_exit, others[self._num_looks % len(others)]]
+
+    def _is_stale(self, loads: Sequence[SessionLoad], exit_layer: int) -> bool:
+        """Say whether a session that drafts alone has not been read at an exit of late.
+
+        Text is easy and hard by turns, for all exits alike: one that was last read where it was
+        easy looks better than the one in use, for no other reason.
+        """
+        if len(loads) > 1 or self.view is None or not self.view.is_drafting:
+            return False
+        evidence = self._sessions.evidence(loads[0].key)
+        return evidence is not None and evidence.is_stale(exit_layer)
+
+    def _planners(
+        self, loads: Sequence[SessionLoad], exits: Sequence[int], overhead_ns: float
+    ) -> dict[int, StepPlanner]:
+        """Return a planner for each of these exits, at the costs of now."""
+        if self._reader is None or self._num_looks % READER_LOOKS == 0:
+            self._reader = self._costs.reader()
+        planners = {}
+        for exit_layer in exits:
+            outlooks = [
+                self._sessions.outlook(load, exit_layer, self._resume_layer) for load in loads
+            ]
+            planners[exit_layer] = StepPlanner(self._reader, outlooks, overhead_ns, exit_layer)
+        return planners
+
+    def _held_len(self, load: SessionLoad, outlook: Outlook) -> int:
+        """Return a session's length under the plan in force; who joins takes what it pays for."""
+        if outlook.is_fixed or not outlook.kept:
+            return len(outlook.kept)
+        draft_len = self._draft_lens.get(load.key)
+        if draft_len is None:
+            if self.view is None or not self.view.is_drafting:
+                return 0
+            plan = self.view.plan
+            draft_len = sum(worth >= plan.price for worth in outlook.worth[: plan.max_len])
+        return min(draft_len, len(outlook.kept))
+
+    def forget(self, key: str) -> None:
+        """Forget a session that ended; unknown keys are fine."""
+        self._draft_lens.pop(key, None)
+
+
+def _sure(plan: StepPlan) -> float:
+    return plan.tokens_per_ns
+
+
+def _most_expected(plans: Sequence[StepPlan]) -> StepPlan:
+    return max(plans, key=lambda plan: plan.expected_per_ns)
+
+
+def _exits_of(loads: Sequence[SessionLoad]) -> list[int]:
+    """Return the exits that a plan may be made for; 0, each session's own, where none is free."""
+    free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
+    return sorted({exit_layer for load in free for exit_layer in load.exits}) or [0]
