@@ -105,7 +105,7 @@ class StackDraftRunner:
 
 
 def _row_choice(head: HeadWish) -> RowChoice:
-    return RowChoice(head.params, head.position, head.prompt_len, head.history)
+    return RowChoice(head.params, head.position, head.prompt_len, head.history, head.num_candidates)
 
 
 def _stops(rows: Sequence[DraftRow]) -> list[int]:

@@ -33,13 +33,14 @@ class RowChoice:
     """One row to choose for: its parameters, the position being chosen, the tokens before it.
 
     `history` is needed only where a penalty is on: all tokens [0, position); those from
-    `prompt_len` on were generated.
+    `prompt_len` on were generated. `num_candidates` of the next best tokens are wanted as well.
     """
 
     params: SamplingParams
     position: int
     prompt_len: int = 0
     history: Sequence[TokenId] = ()
+    num_candidates: int = 0
 
 
 @dataclass(slots=True)
@@ -49,12 +50,14 @@ class Choices:
     Confidence under greedy is the raw softmax probability of the chosen id; under sampling
     1 / (1 + exp(-gap)) of the two best perturbed scores (the raw probability says nothing about
     agreement under shared noise), 0 where every token is ruled out. `gaps` are the gaps between the
-    two best scores.
+    two best scores. `candidates` are the ids ranked next to the chosen one by the very scores that
+    chose it, best first: a draw without replacement where noise was added. Ruled out ones are none.
     """
 
     tokens: list[TokenId] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
+    candidates: list[tuple[TokenId, ...]] = field(default_factory=list)
 
 
 def choose(
@@ -67,15 +70,17 @@ def choose(
 ) -> Choices:
     """Choose a token for every row of float32 logits; the logits are left as they are.
 
-    Confidences and gaps are sure to be there only where they are asked for. With a subset the raw
-    probability of a confidence is that among its tokens.
+    Confidences, gaps and candidates are sure to be there only where they are asked for. With a
+    subset the raw probability of a confidence is that among its tokens.
     """
     if all(row.params.is_plain_argmax for row in rows):
-        choices = _choose_greedy(logits_RV, with_confidences, with_gaps)
+        choices = _choose_greedy(logits_RV, rows, with_confidences, with_gaps)
     else:
         choices = _choose_warped(logits_RV, rows, subset, with_confidences, with_gaps)
     if subset is not None:
-        choices.tokens = [subset.token_ids[column] for column in choices.tokens]
+        ids = subset.token_ids
+        choices.tokens = [ids[column] for column in choices.tokens]
+        choices.candidates = [tuple(ids[each] for each in row) for row in choices.candidates]
     return choices
 
 
@@ -87,8 +92,11 @@ def _alike(rows: Sequence[RowChoice]) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _choose_greedy(logits_RV: torch.Tensor, with_confidences: bool, with_gaps: bool) -> Choices:
+def _choose_greedy(
+    logits_RV: torch.Tensor, rows: Sequence[RowChoice], with_confidences: bool, with_gaps: bool
+) -> Choices:
     choices = Choices(logits_RV.argmax(-1).tolist())
+    choices.candidates = _candidates(logits_RV, rows, choices.tokens)
     if with_confidences:
         choices.confidences = logits_RV.softmax(-1).amax(-1).tolist()
     if with_gaps:
@@ -100,6 +108,25 @@ def _top_gaps(scores_RV: torch.Tensor) -> list[float]:
     top = scores_RV.topk(2, -1).values
     gaps: list[float] = (top[:, 0] - top[:, 1]).tolist()
     return gaps
+
+
+def _candidates(
+    scores_RV: torch.Tensor, rows: Sequence[RowChoice], columns: Sequence[int]
+) -> list[tuple[TokenId, ...]]:
+    """Return the columns ranked next to the chosen one, as many as each row wants; [] for none."""
+    most = max(row.num_candidates for row in rows)
+    if not most:
+        return []
+    top = scores_RV.topk(min(most + 1, scores_RV.shape[-1]), -1)
+    found = []
+    for row, chosen, values, ranked in zip(
+        rows, columns, top.values.tolist(), top.indices.tolist(), strict=True
+    ):
+        ranks = zip(ranked, values, strict=True)
+        # Among equals the best is the lowest id, which need not come first here.
+        kept = [TokenId(each) for each, score in ranks if each != chosen and score > -math.inf]
+        found.append(tuple(kept[: row.num_candidates]))
+    return found
 
 
 def _choose_warped(
@@ -121,6 +148,7 @@ def _choose_warped(
     _add_noise(scores_RV, rows, sampled, _ids_of(logits_RV, subset))
     columns_R = scores_RV.argmax(-1)
     choices = Choices(columns_R.tolist())
+    choices.candidates = _candidates(scores_RV, rows, choices.tokens)
     if with_confidences or with_gaps:
         choices.gaps = _top_gaps(scores_RV)
     if with_confidences:

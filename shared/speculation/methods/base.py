@@ -31,12 +31,16 @@ ExitStates = dict[int, list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class HeadWish:
-    """What choosing a token behind a row needs: the position chosen, the tokens before it."""
+    """What choosing a token behind a row needs: the position chosen, the tokens before it.
+
+    num_candidates: how many of the next best tokens are wanted as well.
+    """
 
     params: SamplingParams
     position: int
     prompt_len: int
     history: Sequence[TokenId]
+    num_candidates: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,12 @@ from transformers import (
 from shared.ids import TokenId
 from shared.model import sampling
 from shared.model.sampling import RowChoice, choose, gumbel, logprobs_of, warp
+from shared.model.token_subset import TokenSubset
 from shared.speculation.vocabulary import SamplingParams
 
 CPU = torch.device("cpu")
 VOCAB_SIZE = 200
+GREEDY = SamplingParams()
 
 
 def ids(tokens: Sequence[int]) -> list[TokenId]:
@@ -192,3 +194,48 @@ def test_log_probabilities_are_raw_and_best_first() -> None:
 def test_more_alternatives_than_the_vocabulary_holds_are_all_of_them() -> None:
     [(_, top)] = logprobs_of(torch.zeros(1, 4), ids([1]), 20)
     assert len(top) == 4
+
+
+@pytest.mark.parametrize(
+    "params",
+    [GREEDY, SamplingParams(1.0, seed=5), SamplingParams(0.8, top_k=4, seed=5)],
+    ids=["greedy", "sampled", "top_k"],
+)
+def test_candidates_are_what_is_chosen_once_the_better_ones_are_banned(
+    params: SamplingParams,
+) -> None:
+    logits_RV = torch.randn(3, 9, generator=torch.Generator().manual_seed(2))
+    wishes = [RowChoice(params, 7, num_candidates=num) for num in (0, 2, 8)]
+    found = choose(logits_RV, wishes, with_confidences=True)
+    assert found.tokens == choose(logits_RV, [RowChoice(params, 7)] * 3).tokens
+    num_allowed = params.top_k or 9
+    assert [len(each) for each in found.candidates] == [0, 2, num_allowed - 1]
+    for row in range(3):
+        masked_1V = logits_RV[row : row + 1].clone()
+        if params.top_k:
+            kth = masked_1V.topk(params.top_k).values[:, -1:]
+            masked_1V[masked_1V < kth] = -math.inf
+        expected = []
+        for _ in range(1 + len(found.candidates[row])):
+            [best] = choose(masked_1V, [RowChoice(params, 7)]).tokens
+            expected.append(best)
+            masked_1V[0, best] = -math.inf
+        assert expected == [found.tokens[row], *found.candidates[row]]
+
+
+def test_candidates_of_equal_scores_leave_the_chosen_one_out() -> None:
+    found = choose(torch.zeros(1, 5), [RowChoice(GREEDY, 1, num_candidates=2)])
+    assert found.tokens == [0]
+    assert len(set(found.candidates[0])) == 2
+    assert 0 not in found.candidates[0]
+
+
+def test_candidates_of_a_part_of_the_vocabulary_are_token_ids() -> None:
+    subset = TokenSubset([3, 5, 8], 9, CPU)
+    wish = RowChoice(GREEDY, 1, num_candidates=5)
+    found = choose(torch.tensor([[1.0, 3.0, 2.0]]), [wish], subset=subset)
+    assert (found.tokens, found.candidates) == ([5], [(8, 3)])
+
+
+def test_nobody_who_asks_for_no_candidates_gets_any() -> None:
+    assert choose(torch.zeros(1, 5), [RowChoice(GREEDY, 1)]).candidates == []
