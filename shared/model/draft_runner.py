@@ -61,7 +61,8 @@ class StackDraftRunner:
         adapted_RD = stack.adapt(exits_RD, [rows[index].exit_layer for index, _ in wishes])
         logits_RU = stack.draft_head(adapted_RD)
         choices = choose(logits_RU, row_choices, subset=stack.draft_subset, with_confidences=True)
-        return [Choice(*each) for each in zip(choices.tokens, choices.confidences, strict=True)]
+        candidates = choices.candidates or [()] * len(choices.tokens)
+        return list(map(Choice, choices.tokens, choices.confidences, candidates))
 
     def read_shadow(self, wishes: Sequence[ShadowWish]) -> list[tuple[ShadowRead, ...]]:
         """Read what rows left behind, all in one call of the head that drafts."""

@@ -62,10 +62,11 @@ class DraftRow:
 
 
 class Choice(NamedTuple):
-    """What was chosen behind a row that wished a head."""
+    """What was chosen behind a row that wished a head, and the next best as far as wished."""
 
     token_id: TokenId
     confidence: float
+    candidates: tuple[TokenId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
