@@ -132,7 +132,7 @@ class StubGovernor(LoadGovernor):
 
     def __init__(self) -> None:
         super().__init__(StepCosts(num_layers=4))
-        self.asked: list[tuple[list[SessionLoad], bool]] = []
+        self.asked: list[tuple[list[SessionLoad], int]] = []
 
     def decide(self, loads: Sequence[SessionLoad], *, num_prompts: int = 0) -> list[Decision]:
         """Return the first wish, and plain decisions behind it."""
