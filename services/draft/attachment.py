@@ -50,11 +50,13 @@ class Attachment:
             raise StaleHandle(f"handle of boot {boot_id}, attached to boot {self.boot_id}")
         if task.exit_slot >= self.layout.num_exit_slots:
             raise StaleHandle(f"exit-state slot {task.exit_slot} lies outside the region")
-        if task.decision.max_draft_len + 1 > self.layout.max_rows:
-            raise StaleHandle(f"{task.decision.max_draft_len} drafts do not fit the region's rows")
-        end = task.committed_len + task.decision.max_draft_len
+        if task.decision.max_nodes + 1 > self.layout.max_rows:
+            raise StaleHandle(f"{task.decision.max_nodes} drafts do not fit the region's rows")
+        end = task.committed_len + task.decision.max_nodes
         if end > self.pool.page_table(task.extents).num_positions:
             raise StaleHandle(f"positions up to {end} lie outside the session's pages")
+        # A tree needs as many slots as nodes, but as many positions as it is deep.
+        end = task.committed_len + task.decision.max_draft_len
         if end > self._max_context_len:
             raise StaleHandle(f"positions up to {end} lie beyond the context of the model")
 

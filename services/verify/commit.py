@@ -1,13 +1,14 @@
 """Judge and commit: from the target's choices to final tokens, and what of them is emitted.
 
 Pure but for the session's own fields: lengths change, no memory is touched. What the rows of a
-round wrote beyond the new length is stale and will be overwritten.
+round wrote beyond the new length is stale and will be overwritten; of a tree, what belongs before
+it may still lie elsewhere: `Emitted.path`.
 """
 
 from services.verify.pass_runner import PassResult
 from services.verify.session import Emitted, Finished, Session
 from shared.control.evidence.observation import observe
-from shared.speculation.acceptance import cut_at_finish, judge_chain
+from shared.speculation.acceptance import cut_at_finish, judge
 from shared.speculation.vocabulary import (
     PLAIN_DECISION,
     Decision,
@@ -30,8 +31,11 @@ def commit_round(
     shows nothing of them.
     """
     draft_tokens = draft.draft_tokens if draft else ()
-    verdict = judge_chain(draft_tokens, result.target_tokens)
-    committed = (*draft_tokens[: verdict.num_accepted], verdict.next_token)
+    verdict = judge(draft_tokens, result.target_tokens, draft.parents if draft else ())
+    accepted = draft_tokens[: verdict.num_accepted]
+    if verdict.path:
+        accepted = tuple(draft_tokens[node] for node in verdict.path)
+    committed = (*accepted, verdict.next_token)
     num_kept, reason = cut_at_finish(committed, session.num_emitted, session.request.stop)
     kept = committed[:num_kept]
     sources = (TokenSource.ACCEPTED,) * verdict.num_accepted + (verdict.source,)
@@ -51,10 +55,11 @@ def commit_round(
         round_index,
         kept,
         sources[:num_kept],
-        result.logprobs(kept),
+        result.logprobs(kept, verdict.path),
         used,
         len(draft_tokens),
-        observe(kept, used.exit_layer, draft, shadow),
+        observe(kept, used.exit_layer, draft, shadow, verdict.path),
+        verdict.path[:num_kept],
     )
     return emitted, reason
 

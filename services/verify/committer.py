@@ -63,6 +63,9 @@ class Committer:
         """Commit one item's rows, a round or the end of a prompt, and queue what is emitted."""
         is_prompt_done = not session.is_decoding
         emitted, reason = commit_round(session, decision, draft, result, self._max_context_len)
+        if emitted.path:
+            # Before anybody may find these pages.
+            self._memory.compact(session, result.item.start + 1, emitted.path)
         if not session.first_token_ns:
             session.first_token_ns = now_ns
             session.timings.prefill_ns = now_ns - session.admitted_ns

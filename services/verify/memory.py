@@ -23,6 +23,7 @@ from shared.ids import TokenId
 from shared.model.kv_pool import KVPool
 from shared.model.page_allocator import PageAllocator, pages_of
 from shared.model.page_table import PageTable, num_pages_for
+from shared.speculation.tree import moves_of
 from shared.speculation.vocabulary import Extent
 
 RoundKey = tuple[str, int]
@@ -185,6 +186,23 @@ class SessionMemory:
         if session.request.sampling.needs_history and tokens:
             assert session.table is not None
             self.pool.write_tokens(session.table, start, list(tokens))
+
+    def compact(self, session: Session, start: int, path: Sequence[int]) -> None:
+        """Move what the accepted nodes of a tree wrote, in every layer, to where it belongs.
+
+        Args:
+            session: has just committed them; no round of it is in flight.
+            start: position of the first draft token, whose slot is that of node 0.
+            path: the nodes, in order.
+        """
+        moves = moves_of(path)
+        if moves:
+            assert session.table is not None
+            slots = session.table.slots(start, start + path[-1] + 1)
+            source, target = zip(*moves, strict=True)
+            self.pool.copy_positions(
+                [slots[node] for node in source], [slots[place] for place in target]
+            )
 
     def publish(self, session: Session) -> None:
         """Let other sessions find the pages of this one that are full and final in every layer."""

@@ -28,10 +28,10 @@ def fit_to_pages(
         if session.table is None:
             continue
         decision, length = decisions[session], session.committed_len
-        if memory.grow(session, length + decision.max_draft_len):
+        if memory.grow(session, length + decision.max_nodes):
             continue
         room = max(0, session.table.num_positions - length)
-        decisions[session] = replace(decision, max_draft_len=room, reason="no_pages")
+        decisions[session] = decision.cut(room, room, "no_pages")
         roster.make_room(session, length, in_flight)
     decoding = [
         (session, decision)

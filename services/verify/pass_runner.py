@@ -29,6 +29,7 @@ from shared.model.rows import RowBatch, SessionRows, pack_rows
 from shared.model.sampling import Choices, RowChoice, choose, logprobs_of
 from shared.model.shadow_reads import KeptRows, read_kept
 from shared.speculation.methods.registry import method_named
+from shared.speculation.tree import RowPath, row_paths, rows_of
 from shared.speculation.vocabulary import PLAIN_DECISION, Draft, ShadowRead
 
 
@@ -38,7 +39,7 @@ class PassItem:
 
     The last `num_heads` rows get a choice: none of an unfinished prefill, the last of a finished
     one, all of a round. `reads` are wishes for evidence behind these, of exits in [1, L) that the
-    rows pass or join at.
+    rows pass or join at. `paths` are those of the rows of a tree, all of which have heads.
     """
 
     session: Session
@@ -47,6 +48,7 @@ class PassItem:
     resume_layer: int
     num_heads: int
     reads: tuple[ExitWish, ...] = ()
+    paths: Sequence[RowPath] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,16 @@ class PassResult:
     logits_RV: torch.Tensor | None
     shadow: tuple[ShadowRead, ...] = ()
 
-    def logprobs(self, tokens: Sequence[TokenId]) -> tuple[Logprobs, ...]:
-        """Return the raw log probabilities of the first tokens, if the session wants them."""
+    def logprobs(self, tokens: Sequence[TokenId], path: Sequence[int] = ()) -> tuple[Logprobs, ...]:
+        """Return the raw log probabilities of committed tokens, if the session wants them.
+
+        path: the nodes among them, if they are those of a tree.
+        """
         num_top = self.item.session.request.num_logprobs
         if num_top is None or self.logits_RV is None:
             return ()
-        return tuple(logprobs_of(self.logits_RV[: len(tokens)], tokens, num_top))
+        rows = rows_of(path, len(tokens))
+        return tuple(logprobs_of(self.logits_RV[rows], tokens, num_top))
 
 
 def make_items(plan: Plan, drafts: dict[str, Draft]) -> list[PassItem]:
@@ -87,7 +93,8 @@ def make_items(plan: Plan, drafts: dict[str, Draft]) -> list[PassItem]:
         reads: tuple[ExitWish, ...] = ()
         if exits is not None:
             reads = shadow_plan(decision if draft else PLAIN_DECISION, exits).verify_wishes
-        items.append(PassItem(session, tokens, session.num_run, resume, len(tokens), reads))
+        paths = row_paths(draft.parents) if draft and draft.parents else None
+        items.append(PassItem(session, tokens, session.num_run, resume, len(tokens), reads, paths))
     return items
 
 
@@ -125,7 +132,10 @@ class PassRunner:
         items = sorted(items, key=lambda item: item.resume_layer)
         self.num_passes += 1
         batch = pack_rows(
-            [SessionRows(_table(item), list(item.token_ids), item.start) for item in items],
+            [
+                SessionRows(_table(item), list(item.token_ids), item.start, item.paths)
+                for item in items
+            ],
             self._stack.rope_table_P1C,
         )
         x_RD, kept = self._run_layers(items, batch)
@@ -200,8 +210,10 @@ def _keep(
     for item, span in zip(items, batch.spans, strict=True):
         for wish in item.reads:
             if wish.exit_layer == layer:
-                is_closing = wish.first_row == CLOSING_ROW
-                first_row = item.num_heads - 1 if is_closing else wish.first_row
+                first_row = wish.first_row
+                if first_row == CLOSING_ROW:
+                    # Of a tree any leaf may be the last one.
+                    first_row = item.num_heads - 1 if item.paths is None else 0
                 start = span.row_end - item.num_heads + first_row
                 yield _Kept(item, layer, first_row, x_RD[start : span.row_end])
 
@@ -223,6 +235,8 @@ def _head_rows(items: Sequence[PassItem]) -> list[int]:
 def _wishes(item: PassItem) -> list[RowChoice]:
     """Return what choosing behind each head row needs; histories hold the drafts before the row."""
     request, session = item.session.request, item.session
+    if item.paths is not None:
+        return [_tree_wish(item, path) for path in item.paths]
     end = item.start + len(item.token_ids)
     positions = range(end - item.num_heads + 1, end + 1)
     if not request.sampling.needs_history:
@@ -232,6 +246,15 @@ def _wishes(item: PassItem) -> list[RowChoice]:
         RowChoice(request.sampling, position, session.prompt_len, history[:position])
         for position in positions
     ]
+
+
+def _tree_wish(item: PassItem, path: RowPath) -> RowChoice:
+    """Return what choosing behind one row of a tree needs; the history is that of its path."""
+    request, session = item.session.request, item.session
+    history: list[TokenId] = []
+    if request.sampling.needs_history:
+        history = [*session.tokens[: item.start], *(item.token_ids[row] for row in path)]
+    return RowChoice(request.sampling, item.start + len(path), session.prompt_len, history)
 
 
 def _split(

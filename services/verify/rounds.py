@@ -21,6 +21,7 @@ from services.verify.session import Session
 from services.verify.shadow import shadow_fault
 from shared.ids import SessionId
 from shared.model.segment import is_lock_free
+from shared.speculation.tree import draft_fault
 from shared.speculation.vocabulary import Decision, Draft, RoundTask
 
 log = logging.getLogger(__name__)
@@ -134,10 +135,8 @@ class Rounds:
     def _is_sound(self, draft: Draft, task: RoundTask) -> bool:
         """Say whether a draft fits its task; one that does not counts as no draft."""
         fault = draft.error
-        num_drafts = len(draft.draft_tokens)
-        if not fault and not 1 <= num_drafts <= task.decision.max_draft_len:
-            fault = f"{num_drafts} draft tokens where 1 to {task.decision.max_draft_len} were asked"
-        if not fault and len(draft.confidences) != num_drafts:
+        fault = fault or draft_fault(draft.draft_tokens, draft.parents, task.decision)
+        if not fault and len(draft.confidences) != len(draft.draft_tokens):
             fault = "confidences do not match the draft"
         if not fault and draft.exit_slot != task.exit_slot:
             fault = "exit states lie in another slot"

@@ -59,7 +59,10 @@ class SessionRequest:
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """Tokens of one round, for the stream, and what the exits showed, which stays in the worker."""
+    """Tokens of one round, for the stream, and what stays in the worker.
+
+    observation: what the exits showed. path: the nodes of a tree that are among the tokens.
+    """
 
     round_index: int
     token_ids: tuple[TokenId, ...]
@@ -68,6 +71,7 @@ class Emitted:
     decision: Decision
     draft_len: int
     observation: Observation | None = None
+    path: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@
 
 A session's positions lie in one range of slots or in several. Ranges that are worth it are read in
 place, one product each, and merged by their log-sum-exps; many short ones are gathered first. What
-no position of the session holds is never read.
+no position of the session holds is never read. What a row may not see is masked: rows behind it,
+other branches of its tree, what lies before its window.
 
 The product is torch's scaled_dot_product_attention. A single row's query heads that share a KV head
 go in as rows of that head: keys are then read once for all of them, 26 against 52 us at 288
@@ -69,13 +70,13 @@ class _Inputs:
 def _attend_span(inputs: _Inputs, span: Span) -> torch.Tensor:
     """Return the outputs [r, G, J, H] of one session's rows."""
     num_rows, window = span.num_rows, inputs.window
-    kv_start = 0 if window is None else max(0, span.kv_len - num_rows - window + 1)
+    kv_start = 0 if window is None else max(0, span.first_position - window + 1)
     ranges = span.slot_ranges if kv_start == 0 else _cut(span.slot_ranges, kv_start)
     if num_rows == 1:
         queries = inputs.queries_RGJH.narrow(0, span.row_start, 1)
     else:
         queries = inputs.queries_1NRH.narrow(2, span.row_start, num_rows)
-    if len(ranges) > 1 and _can_merge(ranges, num_rows, inputs):
+    if len(ranges) > 1 and _can_merge(ranges, span, inputs):
         out = _attend_ranges(queries, inputs, span, ranges)
     else:
         keys_1GTH, values_1GTH = _read(inputs, span, ranges, kv_start)
@@ -104,16 +105,19 @@ def _cut(ranges: Sequence[SlotRange], start: int) -> Sequence[SlotRange]:
     return kept
 
 
-def _can_merge(ranges: Sequence[SlotRange], num_rows: int, inputs: _Inputs) -> bool:
+def _can_merge(ranges: Sequence[SlotRange], span: Span, inputs: _Inputs) -> bool:
     """Say whether ranges may be read in place, and are worth it.
 
-    Every row must see some key of every range: several rows all lie in the last one, no window.
+    Every row must see some key of every range: what is not for all rows to see lies in the last
+    one, where each sees itself; no window.
     """
     keys_1GSH = inputs.keys_1GSH
     if keys_1GSH.device.type != "cpu":
         return False
-    if num_rows > 1 and (inputs.window is not None or ranges[-1][1] - ranges[-1][0] < num_rows):
-        return False
+    if not span.sees_all:
+        last_len = ranges[-1][1] - ranges[-1][0]
+        if inputs.window is not None or last_len < span.kv_len - span.root:
+            return False
     num_keys = sum(end - first for first, end in ranges)
     position_bytes = 2 * keys_1GSH.shape[1] * keys_1GSH.shape[3] * keys_1GSH.element_size()
     return num_keys * position_bytes >= (len(ranges) - 1) * RANGE_BYTES
@@ -161,18 +165,18 @@ def _read(
 
 def _mask(span: Span, window: int | None, num_keys: int, like: torch.Tensor) -> torch.Tensor | None:
     """Return the additive mask [R, T] of a span, made once per pass; None hides nothing."""
-    if span.num_rows == 1:
+    if span.sees_all:
         return None
     key = (window, num_keys)
     if key not in span.masks:
-        span.masks[key] = _make_mask(span.num_rows, num_keys, window, like)
+        make = _make_mask if span.paths is None else _make_tree_mask
+        span.masks[key] = make(span, num_keys, window, like)
     return span.masks[key]
 
 
-def _make_mask(
-    num_rows: int, num_keys: int, window: int | None, like: torch.Tensor
-) -> torch.Tensor:
+def _make_mask(span: Span, num_keys: int, window: int | None, like: torch.Tensor) -> torch.Tensor:
     # Row i is the key at column num_keys - num_rows + i: it sees that and those before it.
+    num_rows = span.num_rows
     last = num_keys - num_rows
     mask = torch.full((num_rows, num_keys), float("-inf"), dtype=like.dtype, device=like.device)
     mask = mask.triu_(last + 1)
@@ -180,3 +184,27 @@ def _make_mask(
         hidden = torch.ones_like(mask, dtype=torch.bool).tril_(last - window)
         mask.masked_fill_(hidden, float("-inf"))
     return mask
+
+
+def _make_tree_mask(
+    span: Span, num_keys: int, window: int | None, like: torch.Tensor
+) -> torch.Tensor:
+    """Let rows see the keys before the root, and behind it those on their path.
+
+    Column c is the key at slot number kv_start + c of the session. With a window a row of depth j
+    sees the last `window` positions up to its own, be they before the root or on its path.
+    """
+    assert span.paths is not None
+    kv_start = span.kv_len - num_keys
+    num_before = max(0, span.root - kv_start)
+    mask = torch.full((span.num_rows, num_keys), float("-inf"), dtype=like.dtype)
+    rows: list[int] = []
+    columns: list[int] = []
+    for row, path in enumerate(span.paths):
+        first = 0 if window is None else max(0, span.root + len(path) - window)
+        mask[row, max(0, first - kv_start) : num_before] = 0.0
+        own = path[max(0, first - span.root) :]
+        columns += [span.root + each - kv_start for each in own]
+        rows += [row] * len(own)
+    mask[rows, columns] = 0.0
+    return mask.to(like.device)

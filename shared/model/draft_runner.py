@@ -11,6 +11,7 @@ Rows may leave states at exits that they pass, which are read behind the draft: 
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 
@@ -44,10 +45,7 @@ class StackDraftRunner:
         """Run one step; writes KV of [0, E) and the exit state of every row."""
         stack = self._stack
         stack.ensure_loaded(rows[0].exit_layer)
-        batch = pack_rows(
-            [SessionRows(row.table, [row.token_id], row.position) for row in rows],
-            stack.rope_table_P1C,
-        )
+        batch = pack_rows(_by_session(rows), stack.rope_table_P1C)
         exits_RD = self._run_to_exits(rows, batch)
         self._store(rows, exits_RD)
         wishes = [(index, row.head) for index, row in enumerate(rows) if row.head is not None]
@@ -86,7 +84,7 @@ class StackDraftRunner:
         left: list[torch.Tensor] = []
         layer, num_active = 0, len(rows)
         for stop in _stops(rows):
-            active = batch.prefix(num_active)
+            active = batch.prefix_rows(num_active)
             x_RD = self._stack.run(x_RD, layer, stop, active, self._pool.layers)
             _keep(rows[:num_active], x_RD, stop)
             num_staying = sum(row.exit_layer > stop for row in rows[:num_active])
@@ -103,6 +101,21 @@ class StackDraftRunner:
         slots = torch.tensor([row.exit_slot for row in rows], device=exits_RD.device)
         indices = torch.tensor([row.row_index for row in rows], device=exits_RD.device)
         self._pool.exit_states.index_put_((slots, indices), exits_RD)
+
+
+def _by_session(rows: Sequence[DraftRow]) -> list[SessionRows]:
+    """Return the rows by session: only trees have several in a step."""
+    sessions: list[SessionRows] = []
+    for table, group in groupby(rows, key=lambda row: row.table):
+        own = list(group)
+        paths = [row.path for row in own if row.path is not None]
+        if not paths:
+            sessions += [SessionRows(table, [row.token_id], row.position) for row in own]
+            continue
+        assert len(paths) == len(own), "rows of a tree beside rows of a chain"
+        root = own[0].position - len(paths[0]) + 1
+        sessions.append(SessionRows(table, [row.token_id for row in own], root, paths))
+    return sessions
 
 
 def _row_choice(head: HeadWish) -> RowChoice:

@@ -83,8 +83,8 @@ class KVPool:
             at[2], dtype, (layout.num_exit_slots, layout.max_rows, layout.hidden_size)
         )
         kv_shape = (2, layout.num_kv_heads, layout.num_slots, layout.head_size)
-        kv = self._view(at[3], dtype, (layout.num_kv_layers, *kv_shape))
-        self.layers: list[torch.Tensor] = list(kv.unbind(0))
+        self._kv_L2GSH = self._view(at[3], dtype, (layout.num_kv_layers, *kv_shape))
+        self.layers: list[torch.Tensor] = list(self._kv_L2GSH.unbind(0))
 
     def _view(self, offset: int, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
         num_bytes = dtype.itemsize
@@ -118,12 +118,14 @@ class KVPool:
         return tokens
 
     def copy_positions(self, source: list[int], target: list[int]) -> None:
-        """Copy KV of all layers and token ids from slots to slots (a fence moves a tail page)."""
+        """Copy KV of all layers and token ids from slots to slots, as if all at once.
+
+        A fence moves a tail page, the commit of a tree the path that it keeps.
+        """
         device = self.token_ids_S.device
         source_S = torch.tensor(source, device=device)
         target_S = torch.tensor(target, device=device)
-        for layer in self.layers:
-            layer.index_copy_(2, target_S, layer.index_select(2, source_S))
+        self._kv_L2GSH.index_copy_(3, target_S, self._kv_L2GSH.index_select(3, source_S))
         self.token_ids_S.index_copy_(0, target_S, self.token_ids_S.index_select(0, source_S))
 
     def close(self) -> None:

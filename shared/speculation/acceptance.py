@@ -8,23 +8,30 @@ the target at every position with the session's own noise, so agreement is equal
 from collections.abc import Sequence
 
 from shared.ids import TokenId
+from shared.speculation.tree import PENDING
 from shared.speculation.vocabulary import FinishReason, StopParams, TokenSource, Verdict
 
 
-def judge_chain(draft_tokens: Sequence[TokenId], target_tokens: Sequence[TokenId]) -> Verdict:
-    """Keep the draft up to the first place where the target chose otherwise.
+def judge(
+    draft_tokens: Sequence[TokenId],
+    target_tokens: Sequence[TokenId],
+    parents: Sequence[int] = (),
+) -> Verdict:
+    """Follow the target's choices down the draft, as far as there is a draft of each.
 
-    The target's own choice at that place is the recovered token; when the whole draft was kept, its
-    choice after the last draft is the bonus token; with no draft it is a plain token. Nothing but
+    The target's own choice where there is none is the recovered token; behind a draft that nothing
+    follows it is the bonus token; with no draft at all it is a plain token. Nothing but
     `target_tokens` is ever emitted, which is why output equals plain decoding.
 
-        positions   n-1      [n ........ n+k)
-        rows        pending  draft_tokens[0:k)
-        choices     target_tokens[0:k+1); choice i fills position n+i
+        chain       positions   n-1      [n ........ n+k)
+                    rows        pending  draft_tokens[0:k)
+                    choices     target_tokens[0:k+1); choice i fills position n+i
+        tree        rows        likewise, by node; choice i fills position n + depth of row i
 
     Args:
-        draft_tokens: k ids for positions [n, n+k), k >= 0; k = 0 is a plain round.
+        draft_tokens: k ids, k >= 0; k = 0 is a plain round.
         target_tokens: k + 1 ids, the target's choice after the pending token and each draft.
+        parents: of a tree, checked by `draft_fault`; empty for a chain.
 
     Raises:
         ValueError: the lengths do not fit; the engine ends the session with INTERNAL.
@@ -34,16 +41,20 @@ def judge_chain(draft_tokens: Sequence[TokenId], target_tokens: Sequence[TokenId
         raise ValueError(
             f"{num_drafts} drafts need {num_drafts + 1} choices, not {len(target_tokens)}"
         )
-    num_accepted = 0
-    while num_accepted < num_drafts and draft_tokens[num_accepted] == target_tokens[num_accepted]:
-        num_accepted += 1
+    # A parent comes before its children, and these differ: one look at each node is enough.
+    at, path = PENDING, []
+    hangs_from = parents or range(PENDING, num_drafts - 1)
+    for node, (parent, token) in enumerate(zip(hangs_from, draft_tokens, strict=True)):
+        if parent == at and token == target_tokens[at + 1]:
+            at = node
+            path.append(node)
     if num_drafts == 0:
         source = TokenSource.PLAIN
-    elif num_accepted == num_drafts:
-        source = TokenSource.BONUS
-    else:
+    elif at in hangs_from:
         source = TokenSource.RECOVERED
-    return Verdict(num_accepted, target_tokens[num_accepted], source)
+    else:
+        source = TokenSource.BONUS
+    return Verdict(len(path), target_tokens[at + 1], source, tuple(path) if parents else ())
 
 
 def cut_at_finish(

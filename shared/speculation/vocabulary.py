@@ -7,7 +7,7 @@ Knows nothing of models, tensors, networks or stores. Intervals are half-open.
     KV          all layers hold      written during the round
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from shared.ids import SessionId, TokenId
@@ -96,19 +96,51 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeBudget:
+    """How far a draft may branch into a tree.
+
+    max_nodes: draft tokens of a round, those of all branches.
+    max_width: children of a node, the draft's own choice included.
+    branch_threshold: only where its confidence is below this has a choice siblings.
+    """
+
+    max_nodes: int
+    max_width: int = 2
+    branch_threshold: float = 0.8
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """What one session does in one round. max_draft_len 0 is off."""
+    """What one session does in one round. max_draft_len 0 is off.
+
+    max_draft_len: the longest chain of drafts; of a tree its depth.
+    tree: how far the draft may branch; None: not at all.
+    """
 
     method: str
     exit_layer: int
     max_draft_len: int
     stop_threshold: float = 0.0
     reason: str = "policy"
+    tree: TreeBudget | None = None
 
     @property
     def is_off(self) -> bool:
         """Whether the round is plain."""
         return self.method == OFF or self.max_draft_len == 0
+
+    @property
+    def max_nodes(self) -> int:
+        """Most draft tokens of the round; with the pending token's each has a row."""
+        return self.max_draft_len if self.tree is None else self.tree.max_nodes
+
+    def cut(self, max_draft_len: int, max_nodes: int, reason: str) -> "Decision":
+        """Return the same with no longer and no larger draft than this."""
+        tree = self.tree
+        if tree is not None:
+            tree = replace(tree, max_nodes=min(tree.max_nodes, max_nodes))
+        longest = min(self.max_draft_len, max_draft_len, max_nodes)
+        return replace(self, max_draft_len=longest, reason=reason, tree=tree)
 
     def at_exit(self, exit_layer: int) -> "Decision":
         """Return the same at another exit layer."""
@@ -116,7 +148,12 @@ class Decision:
             return self
         # `replace` would take twice as long, and this is done per session and round.
         return Decision(
-            self.method, exit_layer, self.max_draft_len, self.stop_threshold, self.reason
+            self.method,
+            exit_layer,
+            self.max_draft_len,
+            self.stop_threshold,
+            self.reason,
+            self.tree,
         )
 
 
@@ -171,6 +208,8 @@ class Draft:
     """The draft side's answer: k tokens, their confidences, k + 1 exit-state rows written.
 
     started_ns is a point of the machine's monotonic clock, which the workers of a cell share.
+    parents: of a tree, see `shared.speculation.tree`; empty for a chain. A token that is not the
+        draft's own choice has the confidence 0.
     """
 
     session_id: SessionId
@@ -183,15 +222,21 @@ class Draft:
     draft_ns: int = 0
     error: str = ""
     shadow: tuple[ShadowRead, ...] = ()
+    parents: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of verification: the first `num_accepted` drafts, then `next_token`."""
+    """The result of verification: `num_accepted` drafts, then `next_token`.
+
+    path: the nodes of a tree that were accepted, from its root; empty for a chain, of which the
+        first ones were.
+    """
 
     num_accepted: int
     next_token: TokenId
     source: TokenSource
+    path: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)

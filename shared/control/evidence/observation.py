@@ -5,13 +5,16 @@
     on the path     yes           yes              no: a wrong prefix, never counted
 
 Every committed position is covered by exactly one on-path row, whatever exit layer, draft length
-and threshold were in force; so what is counted here depends on none of them.
+and threshold were in force; so what is counted here depends on none of them. Of a tree the rows on
+the path are those of the accepted nodes, wherever among the others they lie; what the exit in use
+chose behind one of them is its first child.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.ids import TokenId
+from shared.speculation.tree import rows_of
 from shared.speculation.vocabulary import Draft, ShadowRead
 
 
@@ -40,6 +43,7 @@ def observe(
     exit_layer: int,
     draft: Draft | None,
     shadow: Iterable[ShadowRead],
+    path: Sequence[int] = (),
 ) -> Observation:
     """Return what a round's reads say of the tokens that it committed.
 
@@ -47,24 +51,39 @@ def observe(
         committed: tokens kept of the round, accepted drafts first.
         exit_layer: E of the draft; of no meaning without one.
         draft: the round's draft, whose tokens are E's own choices; None in a plain round.
-        shadow: reads of other exits, and of E behind the last draft.
+        shadow: reads of other exits, and of E behind the last draft, or all rows of a tree.
+        path: the nodes of a tree that were accepted.
     """
     num_positions = len(committed)
     reads: dict[int, list[Read | None]] = {}
+    is_tree = draft is not None and bool(draft.parents)
+    rows = rows_of(path, num_positions) if is_tree else range(num_positions)
+    place_of = {row: place for place, row in enumerate(rows)}
 
     def note(layer: int, row: int, token: TokenId, confidence: float) -> None:
-        if row < num_positions:
+        place = place_of.get(row)
+        if place is not None:
             places = reads.setdefault(layer, [None] * num_positions)
-            places[row] = Read(token == committed[row], confidence)
+            places[place] = Read(token == committed[place], confidence)
 
-    if draft is not None:
-        for row, (token, confidence) in enumerate(
-            zip(draft.draft_tokens, draft.confidences, strict=True)
-        ):
-            note(exit_layer, row, token, confidence)
     for each in shadow:
         for row, (token, confidence) in enumerate(
             zip(each.tokens, each.confidences, strict=True), each.first_row
         ):
             note(each.exit_layer, row, token, confidence)
+    if draft is not None:
+        for row, (token, confidence) in _own_choices(draft):
+            note(exit_layer, row, token, confidence)
     return Observation(num_positions, reads)
+
+
+def _own_choices(draft: Draft) -> Iterable[tuple[int, tuple[TokenId, float]]]:
+    """Return what the exit in use chose, by the row behind which it did."""
+    choices = zip(draft.draft_tokens, draft.confidences, strict=True)
+    if not draft.parents:
+        return enumerate(choices)
+    # Later children of a node are its next best: the first one stays.
+    first: dict[int, tuple[TokenId, float]] = {}
+    for parent, choice in zip(draft.parents, choices, strict=True):
+        first.setdefault(parent + 1, choice)
+    return first.items()

@@ -35,8 +35,9 @@ def decide(wished: Decision, limits: Limits, *, has_draft_worker: bool) -> Decis
 
 def clamp(decision: Decision, limits: Limits) -> Decision:
     """Shorten a decision to what the session has room for; no room at all is off."""
-    if decision.max_draft_len <= limits.max_draft_len:
+    longest, most = limits.max_draft_len, max(0, limits.max_rows - 1)
+    if decision.max_draft_len <= longest and decision.max_nodes <= most:
         return decision
-    if limits.max_draft_len == 0:
+    if longest == 0:
         return replace(PLAIN_DECISION, reason="limit")
-    return replace(decision, max_draft_len=limits.max_draft_len, reason="limit")
+    return decision.cut(longest, most, "limit")

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from shared.errors import InvalidRequest
 from shared.ids import TokenId
+from shared.speculation.tree import RowPath
 from shared.speculation.vocabulary import (
     Decision,
     Draft,
@@ -48,7 +50,9 @@ class DraftRow:
     """One row of a draft step: run layers [0, exit_layer) on a token, keep its exit state.
 
     `head` is None for a closing row, whose exit state is wanted but no token behind it. `kept` gets
-    another state at each of its exits, all below exit_layer; None keeps nothing.
+    another state at each of its exits, all below exit_layer; None keeps nothing. `path` is that of
+    a row of a tree, see `shared.speculation.tree`; None where every row of the round before this
+    one is on it.
     """
 
     table: "PageTable"
@@ -59,6 +63,7 @@ class DraftRow:
     row_index: int
     head: HeadWish | None
     kept: ExitStates | None = None
+    path: RowPath | None = None
 
 
 class Choice(NamedTuple):
@@ -134,9 +139,13 @@ class DraftingRound(Protocol):
 
 
 class Method(Protocol):
-    """One way of drafting."""
+    """One way of drafting.
+
+    drafts_trees: whether it makes use of a decision's tree.
+    """
 
     name: str
+    drafts_trees: bool
 
     def check(self, decision: Decision, means: DraftMeans) -> None:
         """Refuse a decision that this method cannot run; InvalidRequest names the field."""
@@ -161,3 +170,16 @@ class Method(Protocol):
             history: tokens at positions [0, committed_len), where choosing goes by them; else none.
         """
         ...
+
+
+def check_tree(method: Method, decision: Decision) -> None:
+    """Refuse a tree where a method drafts none.
+
+    Raises:
+        InvalidRequest: says what to leave out.
+    """
+    if decision.tree is not None and not method.drafts_trees:
+        raise InvalidRequest(
+            f"method {method.name!r} drafts no trees: leave tree_nodes out",
+            field="speculation.tree_nodes",
+        )

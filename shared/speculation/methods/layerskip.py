@@ -37,6 +37,7 @@ class LayerSkip:
     """The method; keeps nothing between rounds."""
 
     name = LAYERSKIP
+    drafts_trees = True
 
     def check(self, decision: Decision, means: DraftMeans) -> None:
         """Refuse exits outside [1, L-1]: 0 drafts nothing and L leaves nothing to verify."""

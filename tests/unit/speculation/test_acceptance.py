@@ -3,7 +3,7 @@
 import pytest
 
 from shared.ids import TokenId
-from shared.speculation.acceptance import cut_at_finish, judge_chain
+from shared.speculation.acceptance import cut_at_finish, judge
 from shared.speculation.vocabulary import FinishReason, StopParams, TokenSource, Verdict
 
 EOS = 2
@@ -14,22 +14,22 @@ def ids(*values: int) -> tuple[TokenId, ...]:
 
 
 def test_a_target_that_never_agrees_recovers_its_first_choice() -> None:
-    verdict = judge_chain(ids(10, 11, 12), ids(20, 21, 22, 23))
+    verdict = judge(ids(10, 11, 12), ids(20, 21, 22, 23))
     assert verdict == Verdict(0, TokenId(20), TokenSource.RECOVERED)
 
 
 def test_a_target_that_always_agrees_adds_a_bonus_token() -> None:
-    verdict = judge_chain(ids(10, 11, 12), ids(10, 11, 12, 13))
+    verdict = judge(ids(10, 11, 12), ids(10, 11, 12, 13))
     assert verdict == Verdict(3, TokenId(13), TokenSource.BONUS)
 
 
 def test_a_target_that_sometimes_agrees_keeps_the_longest_prefix() -> None:
-    verdict = judge_chain(ids(10, 11, 12), ids(10, 11, 99, 13))
+    verdict = judge(ids(10, 11, 12), ids(10, 11, 99, 13))
     assert verdict == Verdict(2, TokenId(99), TokenSource.RECOVERED)
 
 
 def test_agreement_behind_the_first_difference_does_not_count() -> None:
-    verdict = judge_chain(ids(10, 11, 12), ids(99, 11, 12, 13))
+    verdict = judge(ids(10, 11, 12), ids(99, 11, 12, 13))
     assert verdict == Verdict(0, TokenId(99), TokenSource.RECOVERED)
 
 
@@ -41,32 +41,32 @@ def test_agreement_behind_the_first_difference_does_not_count() -> None:
     ],
 )
 def test_a_draft_of_one_is_kept_or_not(target: tuple[TokenId, ...], verdict: Verdict) -> None:
-    assert judge_chain(ids(10), target) == verdict
+    assert judge(ids(10), target) == verdict
 
 
 def test_an_empty_draft_is_a_plain_round() -> None:
-    assert judge_chain((), ids(7)) == Verdict(0, TokenId(7), TokenSource.PLAIN)
+    assert judge((), ids(7)) == Verdict(0, TokenId(7), TokenSource.PLAIN)
 
 
 def test_equal_drafts_in_a_row_are_judged_by_place() -> None:
-    verdict = judge_chain(ids(5, 5, 5), ids(5, 5, 6, 5))
+    verdict = judge(ids(5, 5, 5), ids(5, 5, 6, 5))
     assert verdict == Verdict(2, TokenId(6), TokenSource.RECOVERED)
 
 
 def test_an_end_inside_the_draft_is_judged_like_any_token() -> None:
-    verdict = judge_chain(ids(10, EOS, 12), ids(10, EOS, 12, 13))
+    verdict = judge(ids(10, EOS, 12), ids(10, EOS, 12, 13))
     assert verdict == Verdict(3, TokenId(13), TokenSource.BONUS)
 
 
 @pytest.mark.parametrize("target", [(), ids(1), ids(1, 2), ids(1, 2, 3, 4)])
 def test_choices_that_do_not_fit_the_draft_are_refused(target: tuple[TokenId, ...]) -> None:
     with pytest.raises(ValueError, match="2 drafts need 3 choices"):
-        judge_chain(ids(1, 2), target)
+        judge(ids(1, 2), target)
 
 
 def test_only_choices_of_the_target_are_emitted() -> None:
     draft, target = ids(1, 2, 3, 4), ids(1, 2, 7, 4, 5)
-    verdict = judge_chain(draft, target)
+    verdict = judge(draft, target)
     emitted = (*draft[: verdict.num_accepted], verdict.next_token)
     assert emitted == target[: verdict.num_accepted + 1]
 

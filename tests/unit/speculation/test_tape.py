@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.ids import TokenId
-from shared.speculation.acceptance import cut_at_finish, judge_chain
+from shared.speculation.acceptance import cut_at_finish, judge
 from shared.speculation.tape import (
     ExitTrack,
     Replay,
@@ -55,7 +55,7 @@ def play(tape: Tape, exit_layer: int, draft_len: int, threshold: float) -> list[
             is_end = drafts == text[start : index + 1] and drafts[-1] == STOP_ID
             if is_unsure or is_end:
                 break
-        verdict = judge_chain(drafts, padded[start : start + len(drafts) + 1])
+        verdict = judge(drafts, padded[start : start + len(drafts) + 1])
         committed = [*drafts[: verdict.num_accepted], verdict.next_token]
         num_emitted, _ = cut_at_finish(committed, start, stop)
         rounds.append(TapeRound(start, len(drafts), verdict.num_accepted, num_emitted))
