@@ -7,7 +7,8 @@
 
 Every row leaves its KV of layers [0, E) in the session's pages and x_E in the exit-state region, so
 that verification runs layers [E, L) only. A draft ends behind a token of low confidence or one that
-ends the session; that token stays in the draft and is verified.
+ends the session; that token stays in the draft and is verified. Where the decision allows a tree,
+an unsure choice gets siblings: see `tree_round`.
 
 Where evidence of shallower exits is wanted, each row keeps x_e as it passes e. All of them are read
 together behind the last step, when the tokens before every row are known.
@@ -27,6 +28,7 @@ from shared.speculation.methods.base import (
     HeadWish,
     ShadowWish,
 )
+from shared.speculation.methods.tree_round import TreeRound
 from shared.speculation.vocabulary import LAYERSKIP, Decision, Draft, RoundTask, ShadowRead
 
 if TYPE_CHECKING:
@@ -62,8 +64,11 @@ class LayerSkip:
 
     def open_round(
         self, task: RoundTask, table: "PageTable", history: Sequence[TokenId]
-    ) -> "ChainRound":
-        """Begin a chain of drafts at the task's exit."""
+    ) -> "ChainRound | TreeRound":
+        """Begin a chain of drafts at the task's exit, or a tree of them."""
+        tree = task.decision.tree
+        if tree is not None:
+            return TreeRound(task, table, tree, history)
         return ChainRound(task, table, list(history))
 
 
