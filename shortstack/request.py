@@ -38,7 +38,9 @@ class Limits:
 class Speculation:
     """Wishes about speculation; they change the time an answer takes, never its text.
 
-    `mode` is `auto` (the server may shed it under load), `off`, or `force` (never shed).
+    `mode` is `auto` (the server may shed it under load), `off`, or `force` (never shed). With
+    `tree_nodes` drafts branch: so many draft tokens in all, at most `tree_width` behind a token,
+    more than one only where the draft is less sure than `tree_threshold`.
     """
 
     method: str = ""
@@ -47,6 +49,9 @@ class Speculation:
     stop_threshold: float | None = None
     policy: str = ""
     mode: str = ""
+    tree_nodes: int | None = None
+    tree_width: int | None = None
+    tree_threshold: float | None = None
 
 
 PLAIN = Speculation(method="off")
@@ -129,4 +134,7 @@ def _speculation_to_proto(speculation: Speculation) -> pb.SpeculationParams:
         stop_threshold=speculation.stop_threshold,
         policy=speculation.policy,
         mode=speculation.mode,
+        tree_nodes=speculation.tree_nodes,
+        tree_width=speculation.tree_width,
+        tree_threshold=speculation.tree_threshold,
     )

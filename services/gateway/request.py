@@ -282,10 +282,8 @@ def _speculation_of(message: pb.GenerateTextRequest) -> pb.SpeculationParams | N
         return None
     speculation = message.speculation
     mode_from_proto(speculation.mode)
-    if speculation.HasField("stop_threshold"):
-        _check(
-            0 <= speculation.stop_threshold <= 1,
-            "speculation.stop_threshold",
-            "must lie in [0, 1]",
-        )
+    for name in ("stop_threshold", "tree_threshold"):
+        if speculation.HasField(name):
+            is_share = 0 <= getattr(speculation, name) <= 1
+            _check(is_share, f"speculation.{name}", "must lie in [0, 1]")
     return speculation

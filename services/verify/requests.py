@@ -1,6 +1,6 @@
 """Reads and checks a session's request: the earliest point at which this worker sees it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.verify.session import SessionRequest
 from shared.control.evidence.survival import NUM_PLACES
@@ -12,6 +12,7 @@ from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import (
     FORCE,
     NEVER,
+    check_field,
     mode_from_proto,
     priority_from_proto,
     sampling_from_proto,
@@ -19,11 +20,20 @@ from shared.rpc.convert import (
     task_label_from_proto,
     tenant_from_proto,
 )
-from shared.speculation.methods.base import DraftMeans
+from shared.speculation.methods.base import DraftMeans, check_tree
 from shared.speculation.methods.registry import method_named
-from shared.speculation.vocabulary import OFF, PLAIN_DECISION, Decision, ModelIdentity, StopParams
+from shared.speculation.vocabulary import (
+    OFF,
+    PLAIN_DECISION,
+    Decision,
+    ModelIdentity,
+    StopParams,
+    TreeBudget,
+)
 
 MAX_LOGPROBS = 20
+# More siblings than this are hardly ever hit, and each costs a row.
+MAX_TREE_WIDTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +140,10 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
             else defaults.stop_threshold
         ),
         reason="policy" if is_chosen else "pinned",
+        tree=_read_tree(message, rules, policy),
     )
     method_named(method).check(decision, DraftMeans(rules.identity.num_layers))
+    check_tree(method_named(method), decision)
     if decision.max_draft_len > rules.max_draft_len:
         raise InvalidRequest(
             f"max_draft_len {decision.max_draft_len} exceeds this worker's {rules.max_draft_len}",
@@ -145,6 +157,46 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
         return SpeculationWish(decision)
     exits = (decision.exit_layer,) if message.HasField("exit_layer") else rules.exits
     return SpeculationWish(decision, policy, exits)
+
+
+def _read_tree(
+    message: pb.SpeculationParams, rules: RequestRules, policy: str
+) -> TreeBudget | None:
+    """Return how far drafts may branch.
+
+    Raises:
+        InvalidRequest: a field is out of range, or cannot be had.
+    """
+    names = ("tree_nodes", "tree_width", "tree_threshold")
+    if not any(message.HasField(name) for name in names):
+        return None
+    check_field(
+        message.HasField("tree_nodes"),
+        "speculation.tree_nodes",
+        "is missing: without it drafts are chains, which have no width and no threshold",
+    )
+    check_field(
+        policy == STATIC,
+        "speculation.tree_nodes",
+        f"cannot be had with policy {policy!r}, which drafts chains; use {STATIC!r}",
+    )
+    tree = TreeBudget(message.tree_nodes)
+    if message.HasField("tree_width"):
+        tree = replace(tree, max_width=message.tree_width)
+    if message.HasField("tree_threshold"):
+        tree = replace(tree, branch_threshold=message.tree_threshold)
+    check_field(
+        1 <= tree.max_nodes <= rules.max_draft_len,
+        "speculation.tree_nodes",
+        f"is {tree.max_nodes}; it must lie in [1, {rules.max_draft_len}]",
+    )
+    check_field(
+        2 <= tree.max_width <= MAX_TREE_WIDTH,
+        "speculation.tree_width",
+        f"is {tree.max_width}; it must lie in [2, {MAX_TREE_WIDTH}]",
+    )
+    check_field(0 <= tree.branch_threshold <= 1, "speculation.tree_threshold", "must lie in [0, 1]")
+    return tree
 
 
 def _read_policy(message: pb.SpeculationParams, rules: RequestRules) -> str:
@@ -161,7 +213,8 @@ def _read_policy(message: pb.SpeculationParams, rules: RequestRules) -> str:
             )
         return message.policy
     names_setting = any(
-        message.HasField(name) for name in ("exit_layer", "max_draft_len", "stop_threshold")
+        message.HasField(name)
+        for name in ("exit_layer", "max_draft_len", "stop_threshold", "tree_nodes")
     )
     return STATIC if names_setting or message.mode == FORCE else rules.policy
 

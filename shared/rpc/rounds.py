@@ -3,7 +3,7 @@
 from shared.ids import SessionId, TokenId
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import check_field, sampling_from_proto, sampling_to_proto
-from shared.speculation.vocabulary import Decision, Draft, Extent, RoundTask, ShadowRead
+from shared.speculation.vocabulary import Decision, Draft, Extent, RoundTask, ShadowRead, TreeBudget
 
 
 def task_to_proto(task: RoundTask, boot_id: int, max_rows: int) -> pb.RoundTask:
@@ -30,7 +30,26 @@ def task_to_proto(task: RoundTask, boot_id: int, max_rows: int) -> pb.RoundTask:
         stop_token_ids=sorted(task.stop_token_ids),
         shadow_exits=task.shadow_exits,
         traceparent=task.traceparent,
+        tree=_tree_to_proto(task.decision.tree),
     )
+
+
+def _tree_to_proto(tree: TreeBudget | None) -> pb.TreeBudget | None:
+    """Write a budget; None leaves the field unset."""
+    if tree is None:
+        return None
+    return pb.TreeBudget(
+        max_nodes=tree.max_nodes, max_width=tree.max_width, branch_threshold=tree.branch_threshold
+    )
+
+
+def _tree_from_proto(message: pb.RoundTask) -> TreeBudget | None:
+    if not message.HasField("tree"):
+        return None
+    tree = message.tree
+    check_field(tree.max_nodes >= 1, "tree.max_nodes", "must be at least 1")
+    check_field(tree.max_width >= 1, "tree.max_width", "must be at least 1")
+    return TreeBudget(tree.max_nodes, tree.max_width, tree.branch_threshold)
 
 
 def task_from_proto(message: pb.RoundTask, vocab_size: int) -> RoundTask:
@@ -58,7 +77,11 @@ def task_from_proto(message: pb.RoundTask, vocab_size: int) -> RoundTask:
         committed_len=message.committed_len,
         prompt_len=message.prompt_len,
         decision=Decision(
-            message.method, message.exit_layer, message.max_draft_len, message.stop_threshold
+            message.method,
+            message.exit_layer,
+            message.max_draft_len,
+            message.stop_threshold,
+            tree=_tree_from_proto(message),
         ),
         sampling=sampling_from_proto(message.sampling, vocab_size),
         stop_token_ids=frozenset(message.stop_token_ids),
@@ -86,6 +109,7 @@ def draft_to_proto(draft: Draft) -> pb.RoundDraft:
             )
             for read in draft.shadow
         ],
+        tree_parents=draft.parents,
         error=draft.error,
     )
 
@@ -110,4 +134,5 @@ def draft_from_proto(message: pb.RoundDraft) -> Draft:
             )
             for read in message.shadow_exits
         ),
+        parents=tuple(message.tree_parents),
     )

@@ -82,20 +82,26 @@ class StopParams(_message.Message):
     def __init__(self, max_new_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., ignore_eos: _Optional[bool] = ..., min_new_tokens: _Optional[int] = ...) -> None: ...
 
 class SpeculationParams(_message.Message):
-    __slots__ = ("method", "exit_layer", "max_draft_len", "stop_threshold", "policy", "mode")
+    __slots__ = ("method", "exit_layer", "max_draft_len", "stop_threshold", "policy", "mode", "tree_nodes", "tree_width", "tree_threshold")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     EXIT_LAYER_FIELD_NUMBER: _ClassVar[int]
     MAX_DRAFT_LEN_FIELD_NUMBER: _ClassVar[int]
     STOP_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    TREE_NODES_FIELD_NUMBER: _ClassVar[int]
+    TREE_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    TREE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     method: str
     exit_layer: int
     max_draft_len: int
     stop_threshold: float
     policy: str
     mode: str
-    def __init__(self, method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., policy: _Optional[str] = ..., mode: _Optional[str] = ...) -> None: ...
+    tree_nodes: int
+    tree_width: int
+    tree_threshold: float
+    def __init__(self, method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., policy: _Optional[str] = ..., mode: _Optional[str] = ..., tree_nodes: _Optional[int] = ..., tree_width: _Optional[int] = ..., tree_threshold: _Optional[float] = ...) -> None: ...
 
 class TokenLogprobs(_message.Message):
     __slots__ = ("logprob", "top")
@@ -760,7 +766,7 @@ class ExitStatesHandle(_message.Message):
     def __init__(self, slot: _Optional[int] = ..., num_rows: _Optional[int] = ...) -> None: ...
 
 class RoundTask(_message.Message):
-    __slots__ = ("session_id", "round_index", "kv_handle", "exit_states_handle", "pending_tokens", "committed_len", "prompt_len", "method", "exit_layer", "max_draft_len", "stop_threshold", "sampling", "stop_token_ids", "traceparent", "shadow_exits", "skip_set")
+    __slots__ = ("session_id", "round_index", "kv_handle", "exit_states_handle", "pending_tokens", "committed_len", "prompt_len", "method", "exit_layer", "max_draft_len", "stop_threshold", "sampling", "stop_token_ids", "traceparent", "shadow_exits", "skip_set", "tree")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_INDEX_FIELD_NUMBER: _ClassVar[int]
     KV_HANDLE_FIELD_NUMBER: _ClassVar[int]
@@ -777,6 +783,7 @@ class RoundTask(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     SHADOW_EXITS_FIELD_NUMBER: _ClassVar[int]
     SKIP_SET_FIELD_NUMBER: _ClassVar[int]
+    TREE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     round_index: int
     kv_handle: KVHandle
@@ -793,7 +800,18 @@ class RoundTask(_message.Message):
     traceparent: str
     shadow_exits: _containers.RepeatedScalarFieldContainer[int]
     skip_set: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, session_id: _Optional[str] = ..., round_index: _Optional[int] = ..., kv_handle: _Optional[_Union[KVHandle, _Mapping]] = ..., exit_states_handle: _Optional[_Union[ExitStatesHandle, _Mapping]] = ..., pending_tokens: _Optional[_Iterable[int]] = ..., committed_len: _Optional[int] = ..., prompt_len: _Optional[int] = ..., method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., traceparent: _Optional[str] = ..., shadow_exits: _Optional[_Iterable[int]] = ..., skip_set: _Optional[_Iterable[int]] = ...) -> None: ...
+    tree: TreeBudget
+    def __init__(self, session_id: _Optional[str] = ..., round_index: _Optional[int] = ..., kv_handle: _Optional[_Union[KVHandle, _Mapping]] = ..., exit_states_handle: _Optional[_Union[ExitStatesHandle, _Mapping]] = ..., pending_tokens: _Optional[_Iterable[int]] = ..., committed_len: _Optional[int] = ..., prompt_len: _Optional[int] = ..., method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., traceparent: _Optional[str] = ..., shadow_exits: _Optional[_Iterable[int]] = ..., skip_set: _Optional[_Iterable[int]] = ..., tree: _Optional[_Union[TreeBudget, _Mapping]] = ...) -> None: ...
+
+class TreeBudget(_message.Message):
+    __slots__ = ("max_nodes", "max_width", "branch_threshold")
+    MAX_NODES_FIELD_NUMBER: _ClassVar[int]
+    MAX_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    BRANCH_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    max_nodes: int
+    max_width: int
+    branch_threshold: float
+    def __init__(self, max_nodes: _Optional[int] = ..., max_width: _Optional[int] = ..., branch_threshold: _Optional[float] = ...) -> None: ...
 
 class RoundRequest(_message.Message):
     __slots__ = ("batch_index", "tasks")

@@ -50,6 +50,9 @@ class SpeculationBody(Body):
     max_draft_len: UInt32 | None = None
     exit_layer: UInt32 | None = None
     stop_threshold: float | None = None
+    tree_nodes: UInt32 | None = None
+    tree_width: UInt32 | None = None
+    tree_threshold: float | None = None
     report: Literal["none", "summary", "detailed"] | None = None
     allow_approximate: Annotated[
         None, refuse("every method served is exact; leave it out or say false", False)

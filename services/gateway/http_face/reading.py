@@ -185,4 +185,7 @@ def _speculation_of(body: CompletionOptions) -> pb.SpeculationParams | None:
         max_draft_len=wish.max_draft_len,
         exit_layer=wish.exit_layer,
         stop_threshold=wish.stop_threshold,
+        tree_nodes=wish.tree_nodes,
+        tree_width=wish.tree_width,
+        tree_threshold=wish.tree_threshold,
     )
