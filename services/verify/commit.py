@@ -15,6 +15,7 @@ from shared.speculation.vocabulary import (
     Draft,
     FinishReason,
     TokenSource,
+    Verdict,
 )
 
 
@@ -60,8 +61,14 @@ def commit_round(
         len(draft_tokens),
         observe(kept, used.exit_layer, draft, shadow, verdict.path),
         verdict.path[:num_kept],
+        _path_len(verdict) if draft and draft.parents else None,
     )
     return emitted, reason
+
+
+def _path_len(verdict: Verdict) -> int:
+    """Return the nodes of a tree on the way that was taken, one that led off it included."""
+    return verdict.num_accepted + (verdict.source is TokenSource.RECOVERED)
 
 
 def finish(session: Session, reason: FinishReason, now_ns: int) -> Finished:

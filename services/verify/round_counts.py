@@ -14,7 +14,10 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 
 
 class RoundKind(NamedTuple):
-    """What a round was. Without drafts its method is off and its exit layer 0."""
+    """What a round was. Without drafts its method is off and its exit layer 0.
+
+    num_on_path: see `RoundOutcome`.
+    """
 
     method: str
     exit_layer: int
@@ -22,6 +25,7 @@ class RoundKind(NamedTuple):
     num_drafted: int
     num_accepted: int
     num_emitted: int
+    num_on_path: int
 
 
 class RoundCounts:
@@ -39,11 +43,23 @@ class RoundCounts:
         num_drafted: int,
         num_accepted: int,
         num_emitted: int,
+        num_on_path: int | None = None,
     ) -> None:
-        """Count a round; of one without drafts, method and exit layer do not matter."""
+        """Count a round; of one without drafts, method and exit layer do not matter.
+
+        num_on_path: of a tree; None: all that were drafted.
+        """
         if not num_drafted:
             method, exit_layer = OFF, 0
-        kind = RoundKind(method, exit_layer, policy, num_drafted, num_accepted, num_emitted)
+        kind = RoundKind(
+            method,
+            exit_layer,
+            policy,
+            num_drafted,
+            num_accepted,
+            num_emitted,
+            num_drafted if num_on_path is None else num_on_path,
+        )
         self._counts[kind] = self._counts.get(kind, 0) + 1
 
     def __iter__(self) -> Iterator[tuple[RoundKind, int]]:
@@ -82,7 +98,7 @@ class RoundCounts:
 
     def reached(self) -> dict[tuple[str, str], float]:
         """Return by exit and place, from 1, the drafts all before which were accepted."""
-        return self._by_place(lambda kind: min(kind.num_drafted, kind.num_accepted + 1))
+        return self._by_place(lambda kind: min(kind.num_on_path, kind.num_accepted + 1))
 
     def kept(self) -> dict[tuple[str, str], float]:
         """Return by exit and place, from 1, the drafts that were accepted."""
@@ -101,5 +117,5 @@ class RoundCounts:
 def _own_source(kind: RoundKind) -> TokenSource:
     if not kind.num_drafted:
         return TokenSource.PLAIN
-    is_whole = kind.num_accepted == kind.num_drafted
+    is_whole = kind.num_accepted == kind.num_on_path
     return TokenSource.BONUS if is_whole else TokenSource.RECOVERED

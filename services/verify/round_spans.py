@@ -171,7 +171,7 @@ def source_of(outcome: RoundOutcome) -> TokenSource:
     if outcome.num_emitted == outcome.num_accepted:
         # The session ended by one of its drafts.
         return TokenSource.ACCEPTED
-    was_kept_whole = outcome.num_accepted == outcome.num_drafted
+    was_kept_whole = outcome.num_accepted == outcome.num_on_path
     return TokenSource.BONUS if was_kept_whole else TokenSource.RECOVERED
 
 

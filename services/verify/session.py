@@ -61,7 +61,9 @@ class SessionRequest:
 class Emitted:
     """Tokens of one round, for the stream, and what stays in the worker.
 
-    observation: what the exits showed. path: the nodes of a tree that are among the tokens.
+    observation: what the exits showed.
+    path: the nodes of a tree that are among the tokens.
+    path_len: see `RoundOutcome`.
     """
 
     round_index: int
@@ -72,6 +74,7 @@ class Emitted:
     draft_len: int
     observation: Observation | None = None
     path: tuple[int, ...] = ()
+    path_len: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class RoundOutcome:
     num_drafted: drafts that arrived and were verified; 0 of a plain round or a lost draft.
     num_accepted: of these; num_emitted: tokens delivered, cut at the end of the session.
     observation: what the exits showed at the positions committed; None where nobody looked.
+    path_len: of a tree the drafts on the way that the target's choices took, the one beside which
+        they left it included; None: all are on it, as in a chain.
     """
 
     key: str
@@ -49,6 +51,12 @@ class RoundOutcome:
     num_accepted: int
     num_emitted: int
     observation: Observation | None = None
+    path_len: int | None = None
+
+    @property
+    def num_on_path(self) -> int:
+        """Drafts that stood where the target's choices came by, or would have: k of a chain."""
+        return self.num_drafted if self.path_len is None else self.path_len
 
 
 @dataclass(frozen=True, slots=True)

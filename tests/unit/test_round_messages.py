@@ -1,5 +1,10 @@
 """Rounds as messages: what is written is what is read."""
 
+from dataclasses import replace
+
+import pytest
+
+from shared.errors import InvalidRequest
 from shared.ids import SessionId, TokenId
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.rounds import draft_from_proto, draft_to_proto, task_from_proto, task_to_proto
@@ -10,6 +15,7 @@ from shared.speculation.vocabulary import (
     RoundTask,
     SamplingParams,
     ShadowRead,
+    TreeBudget,
 )
 
 TASK = RoundTask(
@@ -53,6 +59,25 @@ def test_a_draft_is_read_as_it_was_written() -> None:
     message = pb.RoundDraft.FromString(draft_to_proto(DRAFT).SerializeToString())
     assert [each.exit_layer for each in message.shadow_exits] == [2, 3]
     assert draft_from_proto(message) == DRAFT
+
+
+def test_a_tree_is_read_as_it_was_written() -> None:
+    tree = TreeBudget(12, 3, 0.25)
+    task = replace(TASK, decision=replace(TASK.decision, tree=tree))
+    sent = task_to_proto(task, boot_id=77, max_rows=13).SerializeToString()
+    assert task_from_proto(pb.RoundTask.FromString(sent), vocab_size=50) == task
+    draft = replace(DRAFT, parents=(-1, -1))
+    sent = draft_to_proto(draft).SerializeToString()
+    assert draft_from_proto(pb.RoundDraft.FromString(sent)) == draft
+
+
+@pytest.mark.parametrize("field", ["max_nodes", "max_width"])
+def test_a_tree_of_nothing_is_refused(field: str) -> None:
+    decision = replace(TASK.decision, tree=TreeBudget(12, 3, 0.25))
+    message = task_to_proto(replace(TASK, decision=decision), boot_id=77, max_rows=13)
+    setattr(message.tree, field, 0)
+    with pytest.raises(InvalidRequest, match=field):
+        task_from_proto(message, vocab_size=50)
 
 
 def test_a_draft_without_evidence_has_none_on_the_wire() -> None:

@@ -17,6 +17,7 @@ from shared.model.layer_stack import load_stack
 from shared.model.page_table import PageTable
 from shared.model.rope import interleave_halves, rope_table, rotate
 from shared.model.rows import SessionRows, pack_rows
+from shared.speculation.tree import row_paths
 from shared.speculation.vocabulary import Extent
 from tests.model_builder import MAX_CONTEXT_LEN, edit_config, write_model
 
@@ -111,6 +112,54 @@ def test_attention_equals_a_naive_one(
     torch.testing.assert_close(
         found, naive_attention(queries, keys, values, window), atol=1e-5, rtol=1e-4
     )
+
+
+# Parents of a tree's nodes, and the rows of it that are in the pass.
+TREES = {
+    "a chain": ((-1, 0, 1), None),
+    "a comb": ((-1, -1, 0, 0, 2, 2, 2), None),
+    "branches": ((-1, -1, -1, 1, 0, 3, 4, 3), None),
+    "a level": ((-1, -1, -1, 1, 0, 3, 4, 3), (4, 5)),
+    "a row": ((-1, -1, 0, 1, 2), (3,)),
+}
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 9])
+@pytest.mark.parametrize("pages", [list(range(15)), [14, 3, 4, 9, 0, 1, 2, 12, 5, 6, 7, 13]],
+                         ids=["in place", "in several ranges"])  # fmt: skip
+@pytest.mark.parametrize("range_bytes", [0, 1 << 40], ids=["merged", "gathered"])
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize("start", [0, 11, 30])
+def test_a_row_of_a_tree_sees_what_it_would_if_its_path_were_all_there_is(
+    start: int,
+    tree: str,
+    range_bytes: int,
+    pages: list[int],
+    window: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attention, "RANGE_BYTES", range_bytes)
+    generator = torch.Generator().manual_seed(start)
+    parents, in_pass = TREES[tree]
+    all_paths = row_paths(parents)
+    paths = [all_paths[row] for row in in_pass or range(len(all_paths))]
+    end = start + 1 + max(path[-1] for path in paths)
+    table = PageTable([Extent(page, 1) for page in pages], 4)
+    kv = torch.full((2, GROUPS, 60, HEAD_SIZE), torch.nan)
+    own = torch.randn(2, GROUPS, end, HEAD_SIZE, generator=generator)
+    kv[:, :, table.slots(0, end)] = own
+    queries = torch.randn(len(paths), NUM_HEADS, HEAD_SIZE, generator=generator)
+    factors = torch.arange(64).to(torch.complex64).view(64, 1, 1)
+    batch = pack_rows([SessionRows(table, [1] * len(paths), start, paths)], factors)
+    assert batch.slots_R.tolist() == [table.slots(0, end)[start + path[-1]] for path in paths]
+    positions = [start + len(path) - 1 for path in paths]
+    assert batch.rope_R1C.real.flatten().tolist() == positions
+    found = attend(queries, kv, batch.spans, window)
+    for row, path in enumerate(paths):
+        seen = [*range(start), *(start + each for each in path)]
+        keys, values = own[:, :, seen].transpose(1, 2)
+        expected = naive_attention(queries[row : row + 1], keys, values, window)
+        torch.testing.assert_close(found[row : row + 1], expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("window", [None, 6])

@@ -66,7 +66,7 @@ def test_a_round_without_drafts_is_off_whatever_was_decided() -> None:
     counts = RoundCounts()
     counts.note("layerskip", 4, "goodput", 0, 0, 1)
     counts.note("off", 0, "goodput", 0, 0, 1)
-    assert list(counts) == [(RoundKind("off", 0, "goodput", 0, 0, 1), 2)]
+    assert list(counts) == [(RoundKind("off", 0, "goodput", 0, 0, 1, 0), 2)]
     assert counts.by_source() == {"plain": 2, "accepted": 0, "recovered": 0, "bonus": 0}
     assert not counts.reached()
 
@@ -77,3 +77,13 @@ def test_the_targets_own_token_is_bonus_behind_a_draft_kept_whole() -> None:
     counts.note("layerskip", 2, "static", 3, 1, 2)
     counts.note("layerskip", 2, "static", 3, 2, 2)
     assert counts.by_source() == {"plain": 0, "accepted": 6, "recovered": 1, "bonus": 1}
+
+
+def test_of_a_tree_a_place_counts_once_however_many_drafts_stood_there() -> None:
+    counts = RoundCounts()
+    counts.note("layerskip", 2, "static", 6, 2, 3, 2)
+    counts.note("layerskip", 2, "static", 6, 1, 2, 2)
+    assert counts.by_source() == {"plain": 0, "accepted": 3, "recovered": 1, "bonus": 1}
+    assert counts.reached() == {("2", "1"): 2.0, ("2", "2"): 2.0}
+    assert counts.kept() == {("2", "1"): 2.0, ("2", "2"): 1.0}
+    assert counts.total(lambda kind: kind.num_drafted) == 12

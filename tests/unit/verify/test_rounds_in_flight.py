@@ -13,7 +13,7 @@ from services.verify.rounds import MAX_MALFORMED, MAX_TIMEOUT_NS, Rounds
 from services.verify.session import Session
 from shared.ids import SessionId, TokenId
 from shared.model.segment import hold_lock
-from shared.speculation.vocabulary import Draft, RoundTask, ShadowRead
+from shared.speculation.vocabulary import Decision, Draft, RoundTask, ShadowRead, TreeBudget
 from tests.unit.verify.builders import WISHED, make_memory, make_session
 
 VOCAB_SIZE = 50
@@ -51,10 +51,10 @@ class RoundsBench:
         """Take the drafts that are in."""
         return self.rounds.collect([self.session, *others])
 
-    def order(self, session: Session | None = None) -> RoundTask:
+    def order(self, session: Session | None = None, wished: Decision = WISHED) -> RoundTask:
         """Send the session's next round."""
         session = session or self.session
-        self.rounds.send([(session, session.make_task(WISHED))])
+        self.rounds.send([(session, session.make_task(wished))])
         return self.drafter.tasks[-1]
 
 
@@ -127,8 +127,9 @@ def test_a_session_without_room_for_the_fence_is_returned() -> None:
         {"draft_tokens": (5, VOCAB_SIZE)},
         {"error": "no"},
         {"shadow": (ShadowRead(1, (TokenId(5),) * 3, (0.5,) * 3),)},
+        {"parents": (-1, -1)},
     ],
-    ids=["no tokens", "too many", "confidences", "slot", "vocabulary", "error", "shadow"],
+    ids=["no tokens", "too many", "confidences", "slot", "vocabulary", "error", "shadow", "tree"],
 )
 def test_a_malformed_draft_is_no_draft_and_the_third_in_a_row_ends_speculation(
     fault: dict[str, object], bench: RoundsBench
@@ -144,6 +145,17 @@ def test_a_malformed_draft_is_no_draft_and_the_third_in_a_row_ends_speculation(
     assert bench.memory.allocator.num_quarantined == 0, "it has answered: it writes no more"
     bench.rounds.attach(DrafterReady("draft-1"))
     assert bench.rounds.has_draft_worker
+
+
+@pytest.mark.parametrize("parents", [(-1, 1), (0, -1), (-1, -2), (-1,), (-1, 2**31 - 1)], ids=str)
+def test_a_malformed_tree_is_no_draft(parents: tuple[int, ...], bench: RoundsBench) -> None:
+    wished = replace(WISHED, tree=TreeBudget(6, 3))
+    bench.rounds.take([replace(answer(bench.order(wished=wished)), parents=parents)])
+    assert (bench.rounds.num_malformed, bench.collect()) == (1, {})
+    bench.session.round_index += 1
+    sound = replace(answer(bench.order(wished=wished)), parents=(-1, -1))
+    bench.rounds.take([sound])
+    assert bench.collect() == {bench.session.session_id: sound}
 
 
 def test_a_sound_draft_forgives_malformed_ones(bench: RoundsBench) -> None:
