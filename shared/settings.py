@@ -85,6 +85,12 @@ class ModelSettings(Group):
         description="what drafts read exits through: `auto` (exit_adapters in the model "
         "directory, if there), `off` (the raw exits), or a path",
     )
+    draft_adapters: str = Field(
+        "auto",
+        min_length=1,
+        description="what method kangaroo drafts with: `auto` (draft_adapters in the model "
+        "directory, if there), `off`, or a path",
+    )
 
     @property
     def served_name(self) -> str:

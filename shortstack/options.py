@@ -34,6 +34,12 @@ ExitAdapters = Annotated[
     str | None,
     typer.Option(help="What drafts read exits through: auto, off, or a file.", metavar="ADAPTERS"),
 ]
+DraftAdapters = Annotated[
+    str | None,
+    typer.Option(
+        help="What method kangaroo drafts with: auto, off, or a path.", metavar="ADAPTERS"
+    ),
+]
 ApiKey = Annotated[
     str | None,
     typer.Option(help="API key; better by SHORTSTACK_API_KEY_FILE, as others may list processes."),
@@ -76,7 +82,7 @@ MaxNewTokens = Annotated[int, typer.Option(min=1, help="Most tokens to emit.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")]
 
 # How to speculate.
-Method = Annotated[str | None, typer.Option(help="layerskip, or off for plain decoding.")]
+Method = Annotated[str | None, typer.Option(help="layerskip, kangaroo, or off for plain decoding.")]
 ExitLayer = Annotated[int | None, typer.Option(min=1, help="The draft runs layers [0, E).")]
 DraftLen = Annotated[int | None, typer.Option(min=0, help="Most drafts per round; 0: plain.")]
 StopThreshold = Annotated[

@@ -86,6 +86,7 @@ class StackConfig:
     num_threads: int | None = None
     draft_vocab: str | None = None
     exit_adapters: str | None = None
+    draft_adapters: str | None = None
     log_level: str | None = None
     defaults: CellDefaults = field(default_factory=CellDefaults)
     spin_count: int = SPIN_COUNT
@@ -122,6 +123,7 @@ def base_environment(config: StackConfig, inherited: Mapping[str, str]) -> dict[
         "MODEL__NUM_THREADS": config.num_threads,
         "MODEL__DRAFT_VOCAB": _absolute_unless_word(config.draft_vocab),
         "MODEL__EXIT_ADAPTERS": _absolute_unless_word(config.exit_adapters),
+        "MODEL__DRAFT_ADAPTERS": _absolute_unless_word(config.draft_adapters),
         "LOG__LEVEL": config.log_level,
         "TELEMETRY__ENDPOINT": config.otlp or None,
         "TELEMETRY__SAMPLING_RATIO": config.sampling_ratio,

@@ -47,7 +47,7 @@ from shared.model.layer_stack import LayerStack
 from shared.model.page_table import num_pages_for
 from shared.model.segment import LocalSegment, Segment, ShmSegment
 from shared.rpc import shortstack_pb2 as pb
-from shared.rpc.convert import identity_to_proto
+from shared.rpc.convert import draft_adapters_to_proto, identity_to_proto
 from shared.rpc.rounds import draft_from_proto, draft_to_proto, task_from_proto, task_to_proto
 from shared.speculation.vocabulary import (
     PLAIN_DECISION,
@@ -362,7 +362,7 @@ def make_layout(stack: LayerStack, options: HarnessOptions) -> PoolLayout:
     return PoolLayout(
         num_pages=options.num_pages or pages,
         page_size=options.page_size,
-        num_kv_layers=config.num_layers,
+        num_kv_layers=stack.num_kv_layers,
         num_kv_heads=config.num_kv_heads,
         head_size=config.head_size,
         hidden_size=config.hidden_size,
@@ -382,6 +382,7 @@ def attach_request(pool: KVPool, stack: LayerStack) -> pb.AttachRequest:
         model=identity_to_proto(stack.config.identity("tiny")),
         layout=layout_to_proto(layout),
         segment=pb.SegmentHandle(shm_path=str(pool.segment.path), size_bytes=layout.size_bytes),
+        draft_adapters=draft_adapters_to_proto(stack.adapter_weights),
     )
 
 

@@ -20,6 +20,7 @@ class Attachment:
 
     def __init__(self, request: pb.AttachRequest, stack: LayerStack) -> None:
         self._check_model(request.model, stack)
+        _check_adapters(request, stack)
         self.boot_id = request.boot_id
         self._max_context_len = stack.config.max_context_len
         self.layout = _layout_from_proto(request.layout, stack)
@@ -66,6 +67,18 @@ class Attachment:
         return int(self.pool.check_word.item())
 
 
+def _check_adapters(request: pb.AttachRequest, stack: LayerStack) -> None:
+    """Refuse other draft adapters: each worker writes their KV for the other."""
+    own = {each.exit_layer: each.digest for each in stack.adapter_weights}
+    theirs = {each.exit_layer: each.digest for each in request.draft_adapters}
+    if own != theirs:
+        raise ModelMismatch(
+            f"verify worker holds the draft adapters {theirs or 'none'}, this draft worker "
+            f"{own or 'none'} (exit layer: digest): start both with the same "
+            "SHORTSTACK_MODEL__DRAFT_ADAPTERS"
+        )
+
+
 def _open_segment(handle: pb.SegmentHandle, device_type: str) -> Segment:
     """Map what a peer named, if it lies on this worker's kind of device."""
     location = handle.WhichOneof("location")
@@ -96,7 +109,7 @@ def _layout_from_proto(message: pb.PoolLayout, stack: LayerStack) -> PoolLayout:
     )
     own = (config.num_kv_heads, config.head_size, config.hidden_size, config.dtype_name)
     theirs = (layout.num_kv_heads, layout.head_size, layout.hidden_size, layout.dtype_name)
-    if own != theirs or layout.num_kv_layers < config.num_layers or message.dtype not in DTYPES:
+    if own != theirs or layout.num_kv_layers < stack.num_kv_layers or message.dtype not in DTYPES:
         raise ModelMismatch(f"pool layout {theirs} does not fit this worker's model {own}")
     if min(layout.num_pages, layout.page_size, layout.num_exit_slots, layout.max_rows) < 1:
         raise InvalidRequest("layout holds a zero", field="layout")

@@ -23,7 +23,7 @@ from shared.ids import SessionId
 from shared.model.draft_runner import StackDraftRunner
 from shared.model.layer_stack import LayerStack
 from shared.speculation.drafting import draft_rounds
-from shared.speculation.methods.base import DraftMeans, check_tree
+from shared.speculation.methods.base import check_tree
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import Draft, RoundTask
 
@@ -133,7 +133,7 @@ class DraftEngine:
 
     def _draft(self, tasks: list[RoundTask], attachment: Attachment) -> list[Draft]:
         runner = StackDraftRunner(self._stack, attachment.pool)
-        means = DraftMeans(self._stack.config.num_layers)
+        means = self._stack.means
         sound, drafts = [], []
         for task in tasks:
             try:

@@ -62,8 +62,10 @@ def check_privacy(settings: DraftServiceSettings) -> None:
 def load_draft_stack(settings: DraftServiceSettings) -> LayerStack:
     """Load the layers that drafting needs at first."""
     config = read_config(settings.model.path, settings.model.dtype)
+    adapters = config.find_draft_adapters(settings.model.draft_adapters)
     # Loading more in the middle of a round would hold up everybody's.
-    num_layers = max(settings.draft.exit_layer, *default_exits(config.num_layers), 1)
+    exits = (*default_exits(config.num_layers), *(each.exit_layer for each in adapters))
+    num_layers = max(settings.draft.exit_layer, *exits, 1)
     return LayerStack(
         config,
         settings.model.device,
@@ -72,6 +74,7 @@ def load_draft_stack(settings: DraftServiceSettings) -> LayerStack:
         Heads.DRAFT,
         config.find_draft_vocab(settings.model.draft_vocab),
         config.find_exit_adapters(settings.model.exit_adapters),
+        adapters,
     )
 
 

@@ -15,12 +15,13 @@ from shared.model.layer_stack import LayerStack
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.convert import (
+    draft_adapters_to_proto,
     draft_vocab_to_proto,
     exit_adapters_to_proto,
     identity_to_proto,
 )
 from shared.rpc.rounds import draft_to_proto, task_from_proto
-from shared.speculation.methods.registry import METHODS
+from shared.speculation.methods.registry import methods_with
 from shared.speculation.vocabulary import Draft
 
 
@@ -144,7 +145,7 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
         return pb.GetDraftInfoResponse(
             worker_id=self._worker_id,
             model=identity_to_proto(self._stack.config.identity(self._settings.model.served_name)),
-            methods=sorted(METHODS),
+            methods=methods_with(self._stack.means),
             attached_boot_id=self._attachment.boot_id if self._attachment else 0,
             num_rounds=self._engine.num_rounds,
             num_draft_steps=self._engine.num_draft_steps,
@@ -155,4 +156,5 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
             num_loaded_layers=self._stack.num_loaded,
             draft_vocab=draft_vocab_to_proto(self._stack.draft_vocab),
             exit_adapters=exit_adapters_to_proto(self._stack.exit_adapters),
+            draft_adapters=draft_adapters_to_proto(self._stack.adapter_weights),
         )

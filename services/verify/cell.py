@@ -25,7 +25,7 @@ from services.verify.rounds import Rounds
 from services.verify.scheduler import SchedulerLimits
 from services.verify.session import Session, SessionEvent, SessionRequest
 from services.verify.session_log import SessionLog
-from services.verify.settings import VerifyServiceSettings
+from services.verify.settings import VerifyServiceSettings, VerifySettings
 from services.verify.step_log import StepLog
 from services.verify.waiting_room import AdmissionLimits, WaitingRoom
 from shared.control.overlap import OverlapChooser
@@ -36,16 +36,20 @@ from shared.control.policies.static import NAME as STATIC
 from shared.control.registry import CellLease
 from shared.control.row_budget import RowBudget
 from shared.ids import CellId, new_boot_id, new_worker_id
-from shared.model.config import ModelConfig
 from shared.model.cuda_segment import CudaSegment
 from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack
 from shared.model.segment import ShmSegment
 from shared.rpc import shortstack_pb2 as pb
-from shared.rpc.convert import draft_vocab_to_proto, exit_adapters_to_proto, identity_to_proto
+from shared.rpc.convert import (
+    draft_adapters_to_proto,
+    draft_vocab_to_proto,
+    exit_adapters_to_proto,
+    identity_to_proto,
+)
 from shared.speculation.methods.base import DraftMeans
 from shared.speculation.methods.registry import method_named
-from shared.speculation.vocabulary import LAYERSKIP, OFF, PLAIN_DECISION, Decision
+from shared.speculation.vocabulary import KANGAROO, LAYERSKIP, OFF, PLAIN_DECISION, Decision
 from shared.telemetry import spans
 from shared.telemetry.chrome_trace import ChromeTrace
 from shared.telemetry.tracing import Tracing
@@ -67,7 +71,7 @@ class Cell:
         self.worker_id = new_worker_id("verify")
         self.boot_id = new_boot_id()
         self.stack = stack
-        self.rules = _make_rules(settings, stack.config)
+        self.rules = _make_rules(settings, stack)
         self.session_log = SessionLog()
         self.store = CellStore(
             settings,
@@ -76,7 +80,7 @@ class Cell:
             self.session_log,
             self._drafts_made_with,
         )
-        layout = make_layout(settings, stack.config)
+        layout = make_layout(settings, stack)
         self._segment = make_segment(settings, layout, stack.device)
         self.pool = KVPool(self._segment, layout)
         self.pool.check_word.fill_(self.boot_id)
@@ -154,9 +158,10 @@ class Cell:
         return exit_adapters_to_proto(self.stack.exit_adapters)
 
     def _drafts_made_with(self) -> str:
-        """Name draft vocabulary and exit adapters: acceptance holds for drafts made with them."""
+        """Name all that drafts are made with: acceptance holds for drafts made with that."""
         means = (self.draft_vocab, self.exit_adapters)
-        return "/".join(str(each).replace("\n", " ") if each is not None else "" for each in means)
+        named = [str(each).replace("\n", " ") if each is not None else "" for each in means]
+        return "/".join((*named, *(each.digest for each in self.stack.adapter_weights)))
 
     def start(self, on_speculation: Callable[[bool], Awaitable[None]]) -> None:
         """Start the engine and whoever drafts; `on_speculation` hears of draft workers."""
@@ -200,6 +205,7 @@ class Cell:
             model=identity_to_proto(self.rules.identity),
             layout=layout_to_proto(layout),
             segment=segment_handle(self._segment, layout.size_bytes),
+            draft_adapters=draft_adapters_to_proto(self.stack.adapter_weights),
         )
 
     def _emit(self, events: list[tuple[Session, SessionEvent]]) -> None:
@@ -266,24 +272,47 @@ def _deliver(events: list[tuple[Session, SessionEvent]]) -> None:
         session.sink(event)
 
 
-def _make_rules(settings: VerifyServiceSettings, config: ModelConfig) -> RequestRules:
+def _make_rules(settings: VerifyServiceSettings, stack: LayerStack) -> RequestRules:
     """Return what requests are checked against; the defaults must hold for this model.
 
     Raises:
-        InvalidRequest: the default exit layer or the exits do not fit the model.
+        InvalidRequest: the default exit layer or the exits do not fit the model, or the default
+            method has no adapter.
     """
-    verify = settings.verify
+    verify, config = settings.verify, stack.config
     exit_layer = verify.exit_layer or max(1, config.num_layers // 4)
     defaults = Decision(verify.method, exit_layer, verify.draft_len, verify.stop_threshold)
     if config.num_layers < 2:
         defaults = PLAIN_DECISION
     else:
         # Checked even where speculation is off by default: a request may turn it on.
-        method_named(LAYERSKIP).check(defaults, DraftMeans(config.num_layers))
+        method_named(LAYERSKIP).check(defaults, stack.means)
+        if verify.method == KANGAROO and verify.cell_kind != "plain":
+            defaults = _kangaroo_defaults(verify, defaults, stack.means)
     if verify.cell_kind == "plain":
         defaults = replace(defaults, method=OFF)
     identity = config.identity(settings.model.served_name)
     # Without shedding nothing is planned: sessions do as they or the defaults say.
     policy = verify.policy if verify.sheds else STATIC
     exits = parse_exits(verify.exits, config.num_layers) if config.num_layers > 1 else ()
-    return RequestRules(identity, defaults, verify.max_draft_len, policy, exits)
+    return RequestRules(
+        identity, defaults, verify.max_draft_len, policy, exits, stack.means.adapter_layers
+    )
+
+
+def _kangaroo_defaults(verify: VerifySettings, given: Decision, means: DraftMeans) -> Decision:
+    """Return kangaroo's own defaults, where the settings do not name others.
+
+    Raises:
+        InvalidRequest: it cannot run so.
+    """
+    method, named = method_named(KANGAROO), verify.model_fields_set
+    own = method.complete(given, means)
+    decision = replace(
+        own,
+        exit_layer=verify.exit_layer or own.exit_layer,
+        max_draft_len=verify.draft_len if "draft_len" in named else own.max_draft_len,
+        stop_threshold=given.stop_threshold if "stop_threshold" in named else own.stop_threshold,
+    )
+    method.check(decision, means)
+    return decision

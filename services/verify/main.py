@@ -125,6 +125,8 @@ def load_verify_stack(settings: VerifyServiceSettings) -> LayerStack:
     device, kind = settings.model.device, settings.verify.cell_kind
     if kind == "plain":
         return LayerStack(config, device, None, ProgressLog(), Heads.TARGET)
+    # Not to be gone without: whoever passes an adapter's exit writes its KV, this worker too.
+    drafting = config.find_draft_adapters(settings.model.draft_adapters)
     try:
         vocab = config.find_draft_vocab(settings.model.draft_vocab)
         adapters = config.find_exit_adapters(settings.model.exit_adapters)
@@ -133,7 +135,7 @@ def load_verify_stack(settings: VerifyServiceSettings) -> LayerStack:
             raise
         log.warning("exits are read without what drafts have", extra={"error": error.message})
         vocab = adapters = None
-    return LayerStack(config, device, None, ProgressLog(), Heads.BOTH, vocab, adapters)
+    return LayerStack(config, device, None, ProgressLog(), Heads.BOTH, vocab, adapters, drafting)
 
 
 def _warn_of_strangers(options: VerifySettings) -> None:

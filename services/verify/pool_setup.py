@@ -6,9 +6,9 @@ import torch
 
 from services.verify.settings import VerifyServiceSettings
 from shared.errors import Internal
-from shared.model.config import ModelConfig
 from shared.model.cuda_segment import CudaSegment
 from shared.model.kv_pool import PoolLayout
+from shared.model.layer_stack import LayerStack
 from shared.model.page_table import num_pages_for
 from shared.model.segment import LocalSegment, Segment, ShmSegment, remove_orphans
 from shared.rpc import shortstack_pb2 as pb
@@ -21,22 +21,22 @@ DERIVED_SESSION_LEN = 2048
 DERIVED_POOL_BYTES = 4 << 30
 
 
-def make_layout(settings: VerifyServiceSettings, config: ModelConfig) -> PoolLayout:
+def make_layout(settings: VerifyServiceSettings, stack: LayerStack) -> PoolLayout:
     """Return the layout of the pool; its size follows from the sessions where it is not set."""
-    verify = settings.verify
+    verify, config = settings.verify, stack.config
     num_pages = verify.num_pages
     if not num_pages:
         session_len = min(config.max_context_len, DERIVED_SESSION_LEN)
         num_pages = verify.max_sessions * num_pages_for(session_len, verify.page_size)
         # One session of the model's whole context always fits.
         num_pages = max(num_pages, num_pages_for(config.max_context_len, verify.page_size))
-        page_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_size
+        page_bytes = 2 * stack.num_kv_layers * config.num_kv_heads * config.head_size
         page_bytes *= config.dtype.itemsize * verify.page_size
         num_pages = max(1, min(num_pages, DERIVED_POOL_BYTES // page_bytes))
     return PoolLayout(
         num_pages=num_pages,
         page_size=verify.page_size,
-        num_kv_layers=config.num_layers,
+        num_kv_layers=stack.num_kv_layers,
         num_kv_heads=config.num_kv_heads,
         head_size=config.head_size,
         hidden_size=config.hidden_size,

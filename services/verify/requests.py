@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 
 from services.verify.session import SessionRequest
+from shared.control.evidence.evidence_book import READ_OUT_METHODS
 from shared.control.evidence.survival import NUM_PLACES
-from shared.control.policies.registry import POLICY_NAMES
+from shared.control.policies.registry import GOODPUT, POLICY_NAMES
 from shared.control.policies.static import NAME as STATIC
 from shared.errors import InvalidRequest
 from shared.ids import SessionId, TokenId
@@ -34,6 +35,8 @@ from shared.speculation.vocabulary import (
 MAX_LOGPROBS = 20
 # More siblings than this are hardly ever hit, and each costs a row.
 MAX_TREE_WIDTH = 16
+# Policies that learn of a method from its own rounds alone.
+OWN_ROUNDS = (GOODPUT, STATIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,12 @@ class RequestRules:
     max_draft_len: int
     policy: str = STATIC
     exits: tuple[int, ...] = ()
+    adapter_layers: tuple[int, ...] = ()
+
+    @property
+    def means(self) -> DraftMeans:
+        """What this cell's drafts can be made with."""
+        return DraftMeans(self.identity.num_layers, self.adapter_layers)
 
 
 def read_request(message: pb.GenerateRequest, rules: RequestRules) -> SessionRequest:
@@ -120,19 +129,23 @@ def _read_stop(message: pb.GenerateRequest, identity: ModelIdentity) -> StopPara
 
 def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> SpeculationWish:
     mode = mode_from_proto(message.mode)
-    defaults = rules.defaults
-    method = message.method or defaults.method
-    policy = _read_policy(message, rules)
+    method = message.method or rules.defaults.method
+    policy = _read_policy(message, method, rules)
     if mode == NEVER or method == OFF:
         return SpeculationWish(PLAIN_DECISION)
-    is_chosen = policy != STATIC
+    defaults = rules.defaults
+    if method != defaults.method:
+        defaults = method_named(method).complete(defaults, rules.means)
+    is_chosen, is_read_out = policy != STATIC, method in READ_OUT_METHODS
     longest = defaults.max_draft_len
-    if is_chosen:
+    if is_chosen and is_read_out:
         # The places that evidence counts; who wants longer drafts says so.
         longest = min(NUM_PLACES, rules.max_draft_len)
+    # An adapter has its own exit: 0 is a way to leave it out.
+    names_exit = message.HasField("exit_layer") and (is_read_out or message.exit_layer > 0)
     decision = Decision(
         method=method,
-        exit_layer=message.exit_layer if message.HasField("exit_layer") else defaults.exit_layer,
+        exit_layer=message.exit_layer if names_exit else defaults.exit_layer,
         max_draft_len=message.max_draft_len if message.HasField("max_draft_len") else longest,
         stop_threshold=(
             message.stop_threshold
@@ -142,7 +155,7 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
         reason="policy" if is_chosen else "pinned",
         tree=_read_tree(message, rules, policy),
     )
-    method_named(method).check(decision, DraftMeans(rules.identity.num_layers))
+    method_named(method).check(decision, rules.means)
     check_tree(method_named(method), decision)
     if decision.max_draft_len > rules.max_draft_len:
         raise InvalidRequest(
@@ -155,7 +168,7 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
         )
     if not is_chosen:
         return SpeculationWish(decision)
-    exits = (decision.exit_layer,) if message.HasField("exit_layer") else rules.exits
+    exits = (decision.exit_layer,) if names_exit or not is_read_out else rules.exits
     return SpeculationWish(decision, policy, exits)
 
 
@@ -199,11 +212,11 @@ def _read_tree(
     return tree
 
 
-def _read_policy(message: pb.SpeculationParams, rules: RequestRules) -> str:
+def _read_policy(message: pb.SpeculationParams, method: str, rules: RequestRules) -> str:
     """Return the policy asked for; who names a setting and no policy wants that setting.
 
     Raises:
-        InvalidRequest: there is no such policy.
+        InvalidRequest: there is no such policy, or it cannot judge the method.
     """
     if message.policy:
         if message.policy not in POLICY_NAMES:
@@ -211,12 +224,22 @@ def _read_policy(message: pb.SpeculationParams, rules: RequestRules) -> str:
                 f"policy {message.policy!r} is not known; use one of {', '.join(POLICY_NAMES)}",
                 field="speculation.policy",
             )
+        if method not in (OFF, *READ_OUT_METHODS) and message.policy not in OWN_ROUNDS:
+            raise InvalidRequest(
+                f"policy {message.policy} goes by what exits say in passing, which tells nothing "
+                f"of method {method}; use one of {', '.join(OWN_ROUNDS)}",
+                field="speculation.policy",
+            )
         return message.policy
     names_setting = any(
         message.HasField(name)
         for name in ("exit_layer", "max_draft_len", "stop_threshold", "tree_nodes")
     )
-    return STATIC if names_setting or message.mode == FORCE else rules.policy
+    if names_setting or message.mode == FORCE:
+        return STATIC
+    if method not in READ_OUT_METHODS and rules.policy not in OWN_ROUNDS:
+        return STATIC
+    return rules.policy
 
 
 def _read_num_logprobs(message: pb.GenerateRequest) -> int | None:

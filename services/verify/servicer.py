@@ -18,8 +18,8 @@ from shared.errors import InvalidRequest, ShortstackError, WorkerDraining
 from shared.ids import SessionId
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
-from shared.rpc.convert import identity_to_proto, summary_to_proto
-from shared.speculation.methods.registry import METHODS
+from shared.rpc.convert import draft_adapters_to_proto, identity_to_proto, summary_to_proto
+from shared.speculation.methods.registry import methods_with
 
 
 class VerifyServicer(pb_grpc.VerifyServiceServicer):
@@ -80,7 +80,7 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
             model=identity_to_proto(cell.rules.identity),
             page_size=cell.pool.layout.page_size,
             pool=pb.PoolState(**pool_state(cell.memory)),
-            methods=[*sorted(METHODS), "off"],
+            methods=[*methods_with(cell.stack.means), "off"],
             default_speculation=pb.SpeculationParams(
                 method=defaults.method,
                 exit_layer=defaults.exit_layer,
@@ -100,6 +100,7 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
             counters=cell.counters(),
             draft_vocab=cell.draft_vocab,
             exit_adapters=cell.exit_adapters,
+            draft_adapters=draft_adapters_to_proto(cell.stack.adapter_weights),
         )
 
     async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:

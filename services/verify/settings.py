@@ -40,8 +40,12 @@ class VerifySettings(TlsGroup):
     max_sessions: int = Field(32, ge=1, le=4096, description="sessions at a time")
     max_waiting: int = Field(64, ge=0, description="sessions waiting for room; more are refused")
     queue_timeout_ms: int = Field(30_000, ge=1, description="longest wait for room")
-    method: Literal["layerskip", "off"] = Field("layerskip", description="default method")
-    exit_layer: int = Field(0, ge=0, description="default exit layer E; 0: a quarter of the layers")
+    method: Literal["layerskip", "kangaroo", "off"] = Field(
+        "layerskip", description="default method; `kangaroo` needs a draft adapter"
+    )
+    exit_layer: int = Field(
+        0, ge=0, description="default exit layer E; 0: a quarter of the layers, or the adapter's"
+    )
     draft_len: int = Field(4, ge=0, description="default draft length d")
     stop_threshold: float = Field(0.0, ge=0, le=1, description="default confidence to go on")
     policy: str = Field(

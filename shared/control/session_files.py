@@ -10,7 +10,7 @@ forget    its end
 import logging
 from collections.abc import Callable, Sequence
 
-from shared.control.evidence.evidence_book import EvidenceBook
+from shared.control.evidence.evidence_book import READ_OUT_METHODS, EvidenceBook
 from shared.control.evidence.prior import Prior
 from shared.control.evidence.session_evidence import SessionEvidence
 from shared.control.evidence.survival import Survival
@@ -130,7 +130,11 @@ class SessionFiles:
             elif is_due:
                 found[load.key] = _exits_of(load)
                 most -= 1
-            elif not decision.is_off and decision.stop_threshold > 0.0:
+            elif (
+                not decision.is_off
+                and decision.stop_threshold > 0.0
+                and decision.method in READ_OUT_METHODS
+            ):
                 found[load.key] = ()
         self._num_read = sum(map(bool, found.values()))
         return found

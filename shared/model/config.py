@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from shared.errors import BadModel
+from shared.model.draft_adapter_file import AdapterHost, find_draft_adapters, rope_of
+from shared.model.draft_adapter_weights import DraftAdapterWeights, HeadLayout
 from shared.model.exit_adapter_file import find_exit_adapters
 from shared.model.exit_adapters import ExitAdapters
 from shared.model.weights import sample_bytes
@@ -80,6 +82,16 @@ class ModelConfig:
     def find_exit_adapters(self, wish: str) -> ExitAdapters | None:
         """Return the exit adapters that the setting asks for; BadModel if they are not sound."""
         return find_exit_adapters(wish, self.path, self.hidden_size, self.num_layers)
+
+    def find_draft_adapters(self, wish: str) -> tuple[DraftAdapterWeights, ...]:
+        """Return the draft adapters that the setting asks for; BadModel if one is not sound."""
+        return find_draft_adapters(wish, self.adapter_host)
+
+    @property
+    def adapter_host(self) -> AdapterHost:
+        """What draft adapters of this model depend on."""
+        layout = HeadLayout(self.hidden_size, self.num_heads, self.num_kv_heads, self.head_size)
+        return AdapterHost(self.path, self.num_layers, layout, rope_of(self.hf_config))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -51,13 +51,10 @@ class StackDraftRunner:
         wishes = [(index, row.head) for index, row in enumerate(rows) if row.head is not None]
         if not wishes:
             return []
-        if len(wishes) < len(rows):
-            picked = torch.tensor([index for index, _ in wishes], device=stack.device)
-            exits_RD = exits_RD.index_select(0, picked)
         row_choices = [_row_choice(head) for _, head in wishes]
         # What was stored is the raw exit: verification goes on from that.
-        adapted_RD = stack.adapt(exits_RD, [rows[index].exit_layer for index, _ in wishes])
-        logits_RU = stack.draft_head(adapted_RD)
+        z_RD = self._read_exits(rows, [index for index, _ in wishes], exits_RD, batch)
+        logits_RU = stack.score_drafts(z_RD)
         choices = choose(logits_RU, row_choices, subset=stack.draft_subset, with_confidences=True)
         candidates = choices.candidates or [()] * len(choices.tokens)
         return list(map(Choice, choices.tokens, choices.confidences, candidates))
@@ -94,6 +91,29 @@ class StackDraftRunner:
             layer, num_active = stop, num_staying
         return left[0] if len(left) == 1 else torch.cat(left)
 
+    def _read_exits(
+        self,
+        rows: Sequence[DraftRow],
+        wished: Sequence[int],
+        exits_RD: torch.Tensor,
+        batch: RowBatch,
+    ) -> torch.Tensor:
+        """Return what the head reads of the wished rows: exits, or what draft adapters make."""
+        stack = self._stack
+        parts = []
+        for adapter_layer, alike in groupby(wished, key=lambda index: _adapter_layer(rows[index])):
+            indices = list(alike)
+            x_RD = exits_RD
+            if len(indices) < len(rows):
+                x_RD = exits_RD.index_select(0, torch.tensor(indices, device=stack.device))
+            if adapter_layer:
+                own = batch.select([each for each in batch.spans if each.row_start in indices])
+                z_RD = stack.read_through_adapter(x_RD, adapter_layer, own, self._pool.layers)
+            else:
+                z_RD = stack.read_exits(x_RD, [rows[index].exit_layer for index in indices])
+            parts.append(z_RD)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
     def _store(self, rows: Sequence[DraftRow], exits_RD: torch.Tensor) -> None:
         if len(rows) == 1:
             self._pool.exit_states[rows[0].exit_slot, rows[0].row_index].copy_(exits_RD[0])
@@ -116,6 +136,11 @@ def _by_session(rows: Sequence[DraftRow]) -> list[SessionRows]:
         root = own[0].position - len(paths[0]) + 1
         sessions.append(SessionRows(table, [row.token_id for row in own], root, paths))
     return sessions
+
+
+def _adapter_layer(row: DraftRow) -> int:
+    """Return the exit whose draft adapter a row is read through; 0: none."""
+    return row.exit_layer if row.through_adapter else 0
 
 
 def _row_choice(head: HeadWish) -> RowChoice:

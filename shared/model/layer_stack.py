@@ -19,6 +19,8 @@ import torch.nn.functional as F
 
 from shared.model.attention import attend
 from shared.model.config import ModelConfig, read_config
+from shared.model.draft_adapter_weights import DraftAdapterWeights
+from shared.model.draft_adapters import place_adapters
 from shared.model.exit_adapters import ExitAdapters
 from shared.model.linear import Linear, make_draft_head, make_linear
 from shared.model.rms_norm import RmsNorm
@@ -27,6 +29,7 @@ from shared.model.rows import RowBatch
 from shared.model.token_subset import subset_of
 from shared.model.weights import Weights
 from shared.speculation.draft_vocab import AUTO, DraftVocab
+from shared.speculation.methods.base import DraftMeans
 
 Progress = Callable[[str, int, int], None]
 
@@ -163,6 +166,10 @@ class LayerStack:
     may also be rougher than the full one, where that is cheaper. With exit adapters it is to be
     shown exits as `adapt` makes them.
 
+    With draft adapters, running layer l-1 writes the keys and values of the adapter at l too, into
+    the KV layer behind the model's own: a pool then has `num_kv_layers` of them, and whatever holds
+    the invariant of the others holds that of the adapters'.
+
     Raises:
         BadModel: see `read_config` and `Weights`; raised while loading, never while running.
     """
@@ -176,17 +183,25 @@ class LayerStack:
         heads: Heads = Heads.BOTH,
         draft_vocab: DraftVocab | None = None,
         exit_adapters: ExitAdapters | None = None,
+        draft_adapters: Sequence[DraftAdapterWeights] = (),
     ) -> None:
         self.config = config
         self.device = torch.device(device)
         self.layers: list[Layer] = []
         self.num_row_layers = 0
         self.num_head_rows = 0
+        self.num_adapter_rows = 0
+        self.num_adapter_kv_rows = 0
         self.draft_vocab = None if heads is Heads.TARGET else draft_vocab
         self.draft_subset = subset_of(self.draft_vocab, self.device)
         self.exit_adapters: ExitAdapters | None = None
         if exit_adapters is not None and heads is not Heads.TARGET:
             self.exit_adapters = exit_adapters.to(self.device, config.dtype)
+        if heads is Heads.TARGET:
+            draft_adapters = ()
+        self.draft_adapters = place_adapters(
+            draft_adapters, config.num_layers, self.device, config.dtype
+        )
         self.rope_table_P1C = rope_table(config, self.device)
         shape = (config.vocab_size, config.hidden_size)
         with Weights(config.path) as weights, torch.inference_mode():
@@ -221,6 +236,21 @@ class LayerStack:
         """Layers that can run are [0, num_loaded)."""
         return len(self.layers)
 
+    @property
+    def num_kv_layers(self) -> int:
+        """Layers whose KV a pool for this stack holds: the model's and one of each adapter."""
+        return self.config.num_layers + len(self.draft_adapters)
+
+    @property
+    def adapter_weights(self) -> list[DraftAdapterWeights]:
+        """Draft adapters as they were read, shallow first."""
+        return [adapter.weights for adapter in self.draft_adapters.values()]
+
+    @property
+    def means(self) -> DraftMeans:
+        """What there is to draft with."""
+        return DraftMeans(self.config.num_layers, tuple(self.draft_adapters))
+
     def ensure_loaded(self, num_layers: int, progress: Progress = no_progress) -> None:
         """Load layers up to [0, num_layers) where they are not yet."""
         if num_layers > self.num_loaded:
@@ -241,9 +271,16 @@ class LayerStack:
     def run(
         self, x_RD: torch.Tensor, start: int, end: int, rows: RowBatch, kv: list[torch.Tensor]
     ) -> torch.Tensor:
-        """Run layers [start, end): x_start -> x_end, writing the rows' KV of those layers."""
+        """Run layers [start, end): x_start -> x_end, writing the rows' KV of those layers.
+
+        KV of the adapters at exits in [start + 1, end] is written as well.
+        """
+        adapters = self.draft_adapters
         for index in range(start, end):
             x_RD = self.layers[index](x_RD, rows, kv[index])
+            if adapters and index + 1 in adapters:
+                adapters[index + 1].write(x_RD, rows, kv)
+                self.num_adapter_kv_rows += x_RD.shape[0]
         self.num_row_layers += x_RD.shape[0] * (end - start)
         return x_RD
 
@@ -257,11 +294,29 @@ class LayerStack:
         """Return exit states x_E [R, D] as the draft head is to read them, each at its own E."""
         return x_RD if self.exit_adapters is None else self.exit_adapters.apply(x_RD, exit_layers)
 
-    def draft_head(self, x_RD: torch.Tensor) -> torch.Tensor:
+    def read_exits(self, x_RD: torch.Tensor, exit_layers: Sequence[int]) -> torch.Tensor:
+        """Return z [R, D] of exit states, each read at its own E, for `score_drafts`."""
+        return self._final_norm(self.adapt(x_RD, exit_layers))
+
+    def read_through_adapter(
+        self, x_RD: torch.Tensor, exit_layer: int, rows: RowBatch, kv: list[torch.Tensor]
+    ) -> torch.Tensor:
+        """Return z [R, D] as the draft adapter of an exit makes it, for `score_drafts`.
+
+        The rows have been run to that exit, so the adapter's KV of them is written.
+        """
+        self.num_adapter_rows += x_RD.shape[0]
+        return self.draft_adapters[exit_layer].read(x_RD, rows, kv)
+
+    def score_drafts(self, z_RD: torch.Tensor) -> torch.Tensor:
         """Return float32 logits [R, U] to propose tokens by; with no `draft_subset` U is V."""
         assert self._draft_head is not None, "this process loaded no head to draft with"
-        self.num_head_rows += x_RD.shape[0]
-        return self._draft_head(self._final_norm(x_RD)).float()
+        self.num_head_rows += z_RD.shape[0]
+        return self._draft_head(z_RD).float()
+
+    def draft_head(self, x_RD: torch.Tensor) -> torch.Tensor:
+        """Return `score_drafts` of exit states that `adapt` made, behind the final norm."""
+        return self.score_drafts(self._final_norm(x_RD))
 
 
 def return_freed_memory() -> None:
@@ -284,6 +339,7 @@ def load_stack(
     heads: Heads = Heads.BOTH,
     draft_vocab: str = AUTO,
     exit_adapters: str = AUTO,
+    draft_adapters: str = AUTO,
 ) -> LayerStack:
     """Read a checkpoint; all faults are raised here, before any port opens.
 
@@ -294,4 +350,5 @@ def load_stack(
     if heads is Heads.TARGET:
         return LayerStack(config, device, num_layers, progress, heads)
     vocab, adapters = config.find_draft_vocab(draft_vocab), config.find_exit_adapters(exit_adapters)
-    return LayerStack(config, device, num_layers, progress, heads, vocab, adapters)
+    drafting = config.find_draft_adapters(draft_adapters)
+    return LayerStack(config, device, num_layers, progress, heads, vocab, adapters, drafting)

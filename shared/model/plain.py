@@ -138,7 +138,7 @@ def pool_layout(stack: LayerStack, num_positions: int, page_size: int) -> PoolLa
     return PoolLayout(
         num_pages=num_pages_for(num_positions, page_size),
         page_size=page_size,
-        num_kv_layers=config.num_layers,
+        num_kv_layers=stack.num_kv_layers,
         num_kv_heads=config.num_kv_heads,
         head_size=config.head_size,
         hidden_size=config.hidden_size,

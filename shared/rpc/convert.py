@@ -1,6 +1,7 @@
 """Messages <-> values of the vocabulary. What a peer sent is checked here, before it is used."""
 
 import math
+from collections.abc import Iterable
 from typing import Protocol
 
 from shared.control.fair_queue import Priority
@@ -234,3 +235,32 @@ def exit_adapters_to_proto(adapters: AdapterSizes | None) -> pb.ExitAdaptersInfo
     if adapters is None:
         return None
     return pb.ExitAdaptersInfo(rank=adapters.rank, exit_layers=adapters.exit_layers)
+
+
+class DraftAdapterNames(Protocol):
+    """What is told of a draft adapter."""
+
+    @property
+    def exit_layer(self) -> int:
+        """Exit that it hangs on."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Hash of its files."""
+        ...
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights."""
+        ...
+
+
+def draft_adapters_to_proto(adapters: Iterable[DraftAdapterNames]) -> list[pb.DraftAdapterInfo]:
+    """Write what others may know of draft adapters, in their order."""
+    return [
+        pb.DraftAdapterInfo(
+            exit_layer=each.exit_layer, digest=each.digest, num_parameters=each.num_parameters
+        )
+        for each in adapters
+    ]

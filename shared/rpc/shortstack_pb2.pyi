@@ -536,7 +536,7 @@ class GetVerifyInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetVerifyInfoResponse(_message.Message):
-    __slots__ = ("cell_id", "worker_id", "boot_id", "model", "page_size", "pool", "methods", "default_speculation", "cell_kind", "transport", "num_draft_workers", "num_sessions", "max_sessions", "settings_json", "build", "is_draining", "speculation", "counters", "draft_vocab", "exit_adapters")
+    __slots__ = ("cell_id", "worker_id", "boot_id", "model", "page_size", "pool", "methods", "default_speculation", "cell_kind", "transport", "num_draft_workers", "num_sessions", "max_sessions", "settings_json", "build", "is_draining", "speculation", "counters", "draft_vocab", "exit_adapters", "draft_adapters")
     CELL_ID_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -557,6 +557,7 @@ class GetVerifyInfoResponse(_message.Message):
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     DRAFT_VOCAB_FIELD_NUMBER: _ClassVar[int]
     EXIT_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     cell_id: str
     worker_id: str
     boot_id: int
@@ -577,7 +578,8 @@ class GetVerifyInfoResponse(_message.Message):
     counters: WorkCounters
     draft_vocab: DraftVocabInfo
     exit_adapters: ExitAdaptersInfo
-    def __init__(self, cell_id: _Optional[str] = ..., worker_id: _Optional[str] = ..., boot_id: _Optional[int] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., page_size: _Optional[int] = ..., pool: _Optional[_Union[PoolState, _Mapping]] = ..., methods: _Optional[_Iterable[str]] = ..., default_speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., cell_kind: _Optional[str] = ..., transport: _Optional[str] = ..., num_draft_workers: _Optional[int] = ..., num_sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., settings_json: _Optional[str] = ..., build: _Optional[str] = ..., is_draining: _Optional[bool] = ..., speculation: _Optional[_Union[SpeculationSummary, _Mapping]] = ..., counters: _Optional[_Union[WorkCounters, _Mapping]] = ..., draft_vocab: _Optional[_Union[DraftVocabInfo, _Mapping]] = ..., exit_adapters: _Optional[_Union[ExitAdaptersInfo, _Mapping]] = ...) -> None: ...
+    draft_adapters: _containers.RepeatedCompositeFieldContainer[DraftAdapterInfo]
+    def __init__(self, cell_id: _Optional[str] = ..., worker_id: _Optional[str] = ..., boot_id: _Optional[int] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., page_size: _Optional[int] = ..., pool: _Optional[_Union[PoolState, _Mapping]] = ..., methods: _Optional[_Iterable[str]] = ..., default_speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., cell_kind: _Optional[str] = ..., transport: _Optional[str] = ..., num_draft_workers: _Optional[int] = ..., num_sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., settings_json: _Optional[str] = ..., build: _Optional[str] = ..., is_draining: _Optional[bool] = ..., speculation: _Optional[_Union[SpeculationSummary, _Mapping]] = ..., counters: _Optional[_Union[WorkCounters, _Mapping]] = ..., draft_vocab: _Optional[_Union[DraftVocabInfo, _Mapping]] = ..., exit_adapters: _Optional[_Union[ExitAdaptersInfo, _Mapping]] = ..., draft_adapters: _Optional[_Iterable[_Union[DraftAdapterInfo, _Mapping]]] = ...) -> None: ...
 
 class DraftVocabInfo(_message.Message):
     __slots__ = ("num_tokens", "coverage")
@@ -594,6 +596,16 @@ class ExitAdaptersInfo(_message.Message):
     rank: int
     exit_layers: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, rank: _Optional[int] = ..., exit_layers: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DraftAdapterInfo(_message.Message):
+    __slots__ = ("exit_layer", "digest", "num_parameters")
+    EXIT_LAYER_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NUM_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    exit_layer: int
+    digest: str
+    num_parameters: int
+    def __init__(self, exit_layer: _Optional[int] = ..., digest: _Optional[str] = ..., num_parameters: _Optional[int] = ...) -> None: ...
 
 class PoolState(_message.Message):
     __slots__ = ("num_pages", "num_free", "num_used", "num_quarantined", "num_cached")
@@ -714,18 +726,20 @@ class CudaIpcHandle(_message.Message):
     def __init__(self, handle: _Optional[bytes] = ..., device_uuid: _Optional[str] = ..., offset_bytes: _Optional[int] = ..., torch_metadata: _Optional[bytes] = ...) -> None: ...
 
 class AttachRequest(_message.Message):
-    __slots__ = ("worker_id", "boot_id", "model", "layout", "segment")
+    __slots__ = ("worker_id", "boot_id", "model", "layout", "segment", "draft_adapters")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     boot_id: int
     model: ModelInfo
     layout: PoolLayout
     segment: SegmentHandle
-    def __init__(self, worker_id: _Optional[str] = ..., boot_id: _Optional[int] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., layout: _Optional[_Union[PoolLayout, _Mapping]] = ..., segment: _Optional[_Union[SegmentHandle, _Mapping]] = ...) -> None: ...
+    draft_adapters: _containers.RepeatedCompositeFieldContainer[DraftAdapterInfo]
+    def __init__(self, worker_id: _Optional[str] = ..., boot_id: _Optional[int] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., layout: _Optional[_Union[PoolLayout, _Mapping]] = ..., segment: _Optional[_Union[SegmentHandle, _Mapping]] = ..., draft_adapters: _Optional[_Iterable[_Union[DraftAdapterInfo, _Mapping]]] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
     __slots__ = ("worker_id", "liveness_path", "check_word", "draft_vocab", "exit_adapters")
@@ -878,7 +892,7 @@ class GetDraftInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetDraftInfoResponse(_message.Message):
-    __slots__ = ("worker_id", "model", "methods", "attached_boot_id", "num_rounds", "num_draft_steps", "num_row_layers", "num_head_rows", "settings_json", "build", "num_loaded_layers", "draft_vocab", "exit_adapters")
+    __slots__ = ("worker_id", "model", "methods", "attached_boot_id", "num_rounds", "num_draft_steps", "num_row_layers", "num_head_rows", "settings_json", "build", "num_loaded_layers", "draft_vocab", "exit_adapters", "draft_adapters")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     METHODS_FIELD_NUMBER: _ClassVar[int]
@@ -892,6 +906,7 @@ class GetDraftInfoResponse(_message.Message):
     NUM_LOADED_LAYERS_FIELD_NUMBER: _ClassVar[int]
     DRAFT_VOCAB_FIELD_NUMBER: _ClassVar[int]
     EXIT_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     model: ModelInfo
     methods: _containers.RepeatedScalarFieldContainer[str]
@@ -905,4 +920,5 @@ class GetDraftInfoResponse(_message.Message):
     num_loaded_layers: int
     draft_vocab: DraftVocabInfo
     exit_adapters: ExitAdaptersInfo
-    def __init__(self, worker_id: _Optional[str] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., methods: _Optional[_Iterable[str]] = ..., attached_boot_id: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_draft_steps: _Optional[int] = ..., num_row_layers: _Optional[int] = ..., num_head_rows: _Optional[int] = ..., settings_json: _Optional[str] = ..., build: _Optional[str] = ..., num_loaded_layers: _Optional[int] = ..., draft_vocab: _Optional[_Union[DraftVocabInfo, _Mapping]] = ..., exit_adapters: _Optional[_Union[ExitAdaptersInfo, _Mapping]] = ...) -> None: ...
+    draft_adapters: _containers.RepeatedCompositeFieldContainer[DraftAdapterInfo]
+    def __init__(self, worker_id: _Optional[str] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., methods: _Optional[_Iterable[str]] = ..., attached_boot_id: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_draft_steps: _Optional[int] = ..., num_row_layers: _Optional[int] = ..., num_head_rows: _Optional[int] = ..., settings_json: _Optional[str] = ..., build: _Optional[str] = ..., num_loaded_layers: _Optional[int] = ..., draft_vocab: _Optional[_Union[DraftVocabInfo, _Mapping]] = ..., exit_adapters: _Optional[_Union[ExitAdaptersInfo, _Mapping]] = ..., draft_adapters: _Optional[_Iterable[_Union[DraftAdapterInfo, _Mapping]]] = ...) -> None: ...

@@ -28,13 +28,19 @@ def draft_rounds(tasks: Sequence[RoundTask], runner: DraftRunner) -> list[Draft]
         InvalidRequest: a task names a method that there is not.
     """
     rounds, refused = _open_rounds(tasks, runner)
-    active = sorted(rounds, key=lambda each: -each.task.decision.exit_layer)
+    active = sorted(rounds, key=_place)
     while steps := [(each, rows) for each in active if (rows := each.next_rows())]:
         chosen = iter(runner.step([row for _, rows in steps for row in rows]))
         for each, rows in steps:
             each.note(list(_take(chosen, rows)))
         active = [each for each, _ in steps]
     return [*_finished(rounds, runner), *refused]
+
+
+def _place(each: DraftingRound) -> tuple[int, str]:
+    """Order rounds: deeper exits first, those of a method next to each other."""
+    decision = each.task.decision
+    return -decision.exit_layer, decision.method
 
 
 def _open_rounds(

@@ -14,6 +14,7 @@ from shared.ids import SessionId, TokenId
 
 OFF = "off"
 LAYERSKIP = "layerskip"
+KANGAROO = "kangaroo"
 MIN_TEMPERATURE = 1e-5
 
 

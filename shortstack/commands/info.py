@@ -101,6 +101,7 @@ def describe(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
         f" draft length {defaults.max_draft_len}",
         **describe_draft_vocab(info),
         **describe_exit_adapters(info),
+        **describe_draft_adapters(info),
         "sessions": f"{info.num_sessions} of {info.max_sessions}",
         "pages": f"{pool.num_used} used, {pool.num_cached} cached,"
         f" {pool.num_quarantined} set aside, {pool.num_free} free"
@@ -137,3 +138,13 @@ def describe_exit_adapters(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
         return {}
     exits = ", ".join(map(str, info.exit_adapters.exit_layers))
     return {"exit adapters": f"rank {info.exit_adapters.rank}, at exits {exits}"}
+
+
+def describe_draft_adapters(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
+    """Return the line of draft adapters; without any there is none to show."""
+    if not info.draft_adapters:
+        return {}
+    exits = ", ".join(
+        f"{each.exit_layer} ({each.num_parameters:,} weights)" for each in info.draft_adapters
+    )
+    return {"draft adapters": f"at exits {exits}"}

@@ -63,6 +63,7 @@ def command(
     policy: options.Policy = "",
     draft_vocab: options.DraftVocab = None,
     exit_adapters: options.ExitAdapters = None,
+    draft_adapters: options.DraftAdapters = None,
     trace: Annotated[
         Path | None, typer.Option(help="Leave a trace of the last steps here, for Perfetto.")
     ] = None,
@@ -96,6 +97,7 @@ def command(
         num_threads=num_threads,
         draft_vocab=draft_vocab,
         exit_adapters=exit_adapters,
+        draft_adapters=draft_adapters,
         log_level=log_level,
         defaults=CellDefaults(method, exit_layer, draft_len, stop_threshold, policy),
         trace=trace.resolve() if trace else None,

@@ -52,7 +52,7 @@ class DraftRow:
     `head` is None for a closing row, whose exit state is wanted but no token behind it. `kept` gets
     another state at each of its exits, all below exit_layer; None keeps nothing. `path` is that of
     a row of a tree, see `shared.speculation.tree`; None where every row of the round before this
-    one is on it.
+    one is on it. `through_adapter`: the head reads the draft adapter of the exit, not the exit itself.
     """
 
     table: "PageTable"
@@ -64,6 +64,7 @@ class DraftRow:
     head: HeadWish | None
     kept: ExitStates | None = None
     path: RowPath | None = None
+    through_adapter: bool = False
 
 
 class Choice(NamedTuple):
@@ -76,9 +77,14 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DraftMeans:
-    """What whoever drafts has to do it with, as far as a method may depend on it."""
+    """What whoever drafts has to do it with, as far as a method may depend on it.
+
+    num_layers: L of the model.
+    adapter_layers: exits that have a draft adapter, ascending.
+    """
 
     num_layers: int
+    adapter_layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,19 @@ class Method(Protocol):
 
     name: str
     drafts_trees: bool
+
+    def fault(self, means: DraftMeans) -> str:
+        """Return what this method lacks to run at all, and how to mend it; empty: nothing."""
+        ...
+
+    def complete(self, given: Decision, means: DraftMeans) -> Decision:
+        """Return what a session does that names this method and no more.
+
+        Args:
+            given: what it would do by the cell's settings, at whatever method.
+            means: what there is to draft with.
+        """
+        ...
 
     def check(self, decision: Decision, means: DraftMeans) -> None:
         """Refuse a decision that this method cannot run; InvalidRequest names the field."""

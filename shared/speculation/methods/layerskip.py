@@ -15,7 +15,7 @@ together behind the last step, when the tokens before every row are known.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidRequest
@@ -41,6 +41,14 @@ class LayerSkip:
     name = LAYERSKIP
     drafts_trees = True
 
+    def fault(self, means: DraftMeans) -> str:
+        """Two layers are enough."""
+        return "" if means.num_layers > 1 else "method layerskip needs a model of 2 layers or more"
+
+    def complete(self, given: Decision, means: DraftMeans) -> Decision:
+        """The cell's settings are made for this method."""
+        return replace(given, method=LAYERSKIP)
+
     def check(self, decision: Decision, means: DraftMeans) -> None:
         """Refuse exits outside [1, L-1]: 0 drafts nothing and L leaves nothing to verify."""
         if not 1 <= decision.exit_layer <= means.num_layers - 1:
@@ -51,12 +59,7 @@ class LayerSkip:
 
     def check_shadow(self, exits: Sequence[int], decision: Decision) -> None:
         """Refuse exits that rows do not pass on their way to E, and any order but ascending."""
-        own = decision.exit_layer
-        if list(exits) != [each for each in range(1, own) if each in exits]:
-            raise InvalidRequest(
-                f"shadow_exits {tuple(exits)} must ascend and lie in [1, {own})",
-                field="shadow_exits",
-            )
+        check_passed_exits(exits, decision)
 
     def resume_layer(self, decision: Decision) -> int:
         """Verification goes on from x_E."""
@@ -72,9 +75,25 @@ class LayerSkip:
         return ChainRound(task, table, list(history))
 
 
+def check_passed_exits(exits: Sequence[int], decision: Decision) -> None:
+    """Refuse exits to be read that rows do not pass on their way to the decision's own.
+
+    Raises:
+        InvalidRequest: they do not ascend, or one does not lie in [1, E).
+    """
+    own = decision.exit_layer
+    if list(exits) != [each for each in range(1, own) if each in exits]:
+        raise InvalidRequest(
+            f"shadow_exits {tuple(exits)} must ascend and lie in [1, {own})", field="shadow_exits"
+        )
+
+
 @dataclass(slots=True)
 class ChainRound:
-    """One chain of drafts while it is made, and a closing row behind it."""
+    """One chain of drafts while it is made, and a closing row behind it.
+
+    through_adapter: whether the exit is read through its draft adapter.
+    """
 
     task: RoundTask
     table: "PageTable"
@@ -84,6 +103,7 @@ class ChainRound:
     is_stopped: bool = False
     is_done: bool = False
     kept: ExitStates | None = None
+    through_adapter: bool = False
 
     def __post_init__(self) -> None:
         if self.task.shadow_exits:
@@ -109,6 +129,7 @@ class ChainRound:
             num_drafts,
             head,
             self.kept,
+            through_adapter=self.through_adapter,
         )
         return (row,)
 

@@ -1,10 +1,11 @@
 """The methods that there are, by name."""
 
 from shared.errors import InvalidRequest
-from shared.speculation.methods.base import Method
+from shared.speculation.methods.base import DraftMeans, Method
+from shared.speculation.methods.kangaroo import Kangaroo
 from shared.speculation.methods.layerskip import LayerSkip
 
-METHODS: dict[str, Method] = {method.name: method for method in (LayerSkip(),)}
+METHODS: dict[str, Method] = {method.name: method for method in (LayerSkip(), Kangaroo())}
 
 
 def method_named(name: str) -> Method:
@@ -19,3 +20,8 @@ def method_named(name: str) -> Method:
             f"method {name!r} is not known; use one of {known}", field="speculation.method"
         )
     return METHODS[name]
+
+
+def methods_with(means: DraftMeans) -> list[str]:
+    """Return the names of the methods that can run with these means."""
+    return sorted(name for name, method in METHODS.items() if not method.fault(means))
