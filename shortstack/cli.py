@@ -79,6 +79,7 @@ BENCHES = (
 # By name, not by import: the commands of training stand beside this package, not below it.
 TRAININGS = (
     Entry("layerskip", "training.commands:layerskip", "Teach a model to exit early."),
+    Entry("kangaroo", "training.commands:kangaroo", "Train draft adapters beside a frozen model."),
     Entry("card", "training.commands:card", "Write the model card of a finished run anew."),
 )
 

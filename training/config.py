@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -19,6 +19,7 @@ from training.errors import TrainingError
 from training.sections import (
     CardSection,
     DataSection,
+    DraftAdaptersSection,
     ExitAdaptersSection,
     GuardSection,
     LoraSection,
@@ -41,11 +42,36 @@ KEYS_OURS = (
 """Arguments of the trainer that the sections, the recipe's loss or the order of rows decide."""
 
 
-class RunConfig(Section):
-    """A whole run.
+class TextRun(Section):
+    """What every run has: a model, texts, and the arguments of the trainer.
 
     Attributes:
-        seed: of the weights, the rows and the dropout draws.
+        seed: of the weights, the rows and whatever is drawn.
+    """
+
+    name: str
+    seed: int = 1
+    model: ModelSection
+    tokenizer: TokenizerSection = TokenizerSection()
+    data: DataSection
+    card: CardSection = CardSection()
+    trainer: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _trainer_is_ours_to_share(self) -> "TextRun":
+        ours = sorted(set(self.trainer) & set(KEYS_OURS))
+        if ours:
+            raise ValueError(f"trainer.{ours[0]} is decided by this configuration; leave it out")
+        num_steps = self.trainer.get("max_steps", 0)
+        if type(num_steps) is not int or num_steps < 1:
+            raise ValueError("trainer.max_steps must be a whole number, at least 1")
+        return self
+
+
+class RunConfig(TextRun):
+    """A whole run of LayerSkip.
+
+    Attributes:
         freeze: names of parameter groups that keep their values: `embedding` (and a tied head),
             `norm`, `head`, `last_layer`. With `last_layer`, `norm` and `head` frozen, the end of
             the last layer's path stays as it was.
@@ -54,18 +80,11 @@ class RunConfig(Section):
             all that is left to learn.
     """
 
-    name: str
-    seed: int = 1
-    model: ModelSection
-    tokenizer: TokenizerSection = TokenizerSection()
-    data: DataSection
     recipe: RecipeSection = RecipeSection()
     lora: LoraSection | None = None
     exit_adapters: ExitAdaptersSection | None = None
     freeze: list[Literal["embedding", "norm", "head", "last_layer"]] = Field(default_factory=list)
     guard: GuardSection = GuardSection()
-    card: CardSection = CardSection()
-    trainer: dict[str, Any]
 
     @model_validator(mode="before")
     @classmethod
@@ -80,12 +99,6 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "RunConfig":
-        ours = sorted(set(self.trainer) & set(KEYS_OURS))
-        if ours:
-            raise ValueError(f"trainer.{ours[0]} is decided by this configuration; leave it out")
-        num_steps = self.trainer.get("max_steps", 0)
-        if type(num_steps) is not int or num_steps < 1:
-            raise ValueError("trainer.max_steps must be a whole number, at least 1")
         scratch = self.model.init is not None
         if self.recipe.start_layers is not None and not scratch:
             raise ValueError("recipe.start_layers is for training from scratch (model.init)")
@@ -127,8 +140,38 @@ class RunConfig(Section):
         return self
 
 
-def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+RunT = TypeVar("RunT", bound=TextRun)
+
+
+class KangarooRun(TextRun):
+    """A run that trains draft adapters beside a model that stays as it is."""
+
+    draft_adapters: DraftAdaptersSection
+
+    @model_validator(mode="after")
+    def _model_stays(self) -> "KangarooRun":
+        faults = {
+            "need model.path, a model to stay as it is": self.model.path is None,
+            "leave the weights as they are: leave model.store_dtype out": (
+                "store_dtype" in self.model.model_fields_set
+            ),
+            "keep the model's tokenizer: leave tokenizer.vocab_size out": (
+                self.tokenizer.vocab_size is not None
+            ),
+        }
+        found = [text for text, is_fault in faults.items() if is_fault]
+        if found:
+            raise ValueError("draft_adapters " + "; ".join(found))
+        return self
+
+
+def read_config(path: Path, overrides: Sequence[str] = (), kind: type[RunT] = RunConfig) -> RunT:  # type: ignore[assignment]
     """Read a run's YAML file and apply `section.name=value` overrides.
+
+    Args:
+        path: the file.
+        overrides: values over what it says.
+        kind: the class of the run.
 
     Raises:
         TrainingError: no such file, no YAML, an unknown name or a value out of range.
@@ -143,17 +186,17 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise TrainingError(f"{path} must hold sections such as model, data, recipe and trainer")
     for override in overrides:
         _override(values, override)
-    return checked(values, str(path))
+    return checked(values, str(path), kind)
 
 
-def checked(values: dict[str, Any], origin: str) -> RunConfig:
+def checked(values: dict[str, Any], origin: str, kind: type[RunT] = RunConfig) -> RunT:  # type: ignore[assignment]
     """Check the values of a configuration.
 
     Raises:
         TrainingError: all faults, each with its place.
     """
     try:
-        return RunConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(_fault(detail) for detail in error.errors())
         raise TrainingError(f"configuration {origin}: {faults}") from error
@@ -171,7 +214,7 @@ def _fault(detail: Any) -> str:
 def _all_names() -> list[str]:
     sections = (
         RunConfig, ModelSection, TokenizerSection, DataSection, Source, RecipeSection,
-        LoraSection, ExitAdaptersSection, GuardSection, CardSection,
+        LoraSection, ExitAdaptersSection, DraftAdaptersSection, GuardSection, CardSection,
     )  # fmt: skip
     return [name for section in sections for name in section.model_fields]
 

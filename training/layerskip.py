@@ -8,19 +8,14 @@ trainer's checkpoints, TensorBoard logs, `tokens`, `report.json` and the trained
 Elhoushi et al. 2024, arXiv:2404.16710.
 """
 
-import dataclasses
-import difflib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
-from transformers import PrinterCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import PrinterCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
 from training.adapters import adapters_of, check_source
@@ -30,11 +25,13 @@ from training.errors import TrainingError
 from training.evaluate import ExitScores, score_exits
 from training.exits import stack_of
 from training.models import base_of, load_model, new_model, prepared, save_model
-from training.progress import ProgressView
+from training.progress import ProgressView, agreement_table
 from training.quality import Quality, quality_of
 from training.recipe import Recipe, last_layer_shares
-from training.texts import Texts, read_texts, tokenizer_of
-from training.trainer import HeldOut, LayerSkipTrainer
+from training.rows_trainer import HeldOut
+from training.run_setup import arguments_of, check_fit, checkpoint_of, data_of, mixture_of
+from training.texts import read_texts, tokenizer_of
+from training.trainer import LayerSkipTrainer
 
 
 @dataclass(frozen=True)
@@ -71,30 +68,18 @@ def train(
         TrainingError: an input that the user can mend, or a loss that is no number.
     """
     config = read_config(config_path, overrides)
-    checkpoint = _checkpoint(out, resume)
-    run = set_up(config, data or _data_of(config), out)
+    checkpoint = checkpoint_of(out, resume)
+    run = set_up(config, data or data_of(config), out)
     console = console or Console(quiet=True)
     run.trainer.remove_callback(PrinterCallback)
-    run.trainer.add_callback(ProgressView(console, run.trainer.scores))
+    run.trainer.add_callback(
+        ProgressView(console, lambda title: agreement_table(run.trainer.scores, title))
+    )
     clock = Clock(checkpoint)
     run.trainer.add_callback(clock)
     report_start(run, console)
     run.trainer.train(resume_from_checkpoint=checkpoint)
     return finish(run, clock.elapsed_s)
-
-
-def _data_of(config: RunConfig) -> Path | None:
-    return Path(config.data.path) if config.data.path else None
-
-
-def _checkpoint(out: Path, resume: bool) -> str | None:
-    """The checkpoint to go on from."""
-    last = get_last_checkpoint(str(out)) if out.is_dir() else None
-    if resume and last is None:
-        raise TrainingError(f"nothing to resume: {out} holds no checkpoint; leave --resume out")
-    if last is not None and not resume:
-        raise TrainingError(f"{out} holds {Path(last).name}; add --resume, or remove it")
-    return last
 
 
 def set_up(config: RunConfig, data: Path | None, out: Path) -> Run:
@@ -112,7 +97,7 @@ def set_up(config: RunConfig, data: Path | None, out: Path) -> Run:
         model = new_model(
             config.model.init or {}, config.seed, len(tokenizer), tokenizer.eos_token_id
         )
-    _check_fit(model, tokenizer, config)
+    check_fit(model, tokenizer, config)
     held_out = texts.held_out(config.data.valid_rows, config.data.row_len)
     base = base_of(model, config)
     model = prepared(model, config)
@@ -124,53 +109,11 @@ def set_up(config: RunConfig, data: Path | None, out: Path) -> Run:
         model=model,
         args=arguments,
         recipe=recipe_of(config, len(stack_of(model).layers)),
-        mixture=_mixture(config, texts, arguments),
+        mixture=mixture_of(config, texts, arguments),
         held_out=held_out,
         base_model=base,
     )
     return Run(config, trainer, tokenizer, held_out, base_scores, out)
-
-
-def arguments_of(config: RunConfig, out: Path) -> TrainingArguments:
-    """TrainingArguments of the section `trainer`.
-
-    Raises:
-        TrainingError: a name that they do not have, or a value that they refuse.
-    """
-    # YAML reads a bare `no` as false, and strategies are named no, steps and epoch.
-    given = {
-        name: "no" if name.endswith("_strategy") and value is False else value
-        for name, value in config.trainer.items()
-    }
-    known = {field.name for field in dataclasses.fields(TrainingArguments)}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        close = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise TrainingError(
-            f"trainer.{unknown[0]} is not an argument of transformers' Trainer{hint}"
-        )
-    defaults = {
-        "logging_steps": 10,
-        "report_to": ["tensorboard"],
-        "save_total_limit": 2,
-        "disable_tqdm": True,
-        "optim": "adamw_torch",
-        "ddp_find_unused_parameters": True,  # a dropped layer gets no gradient
-        "average_tokens_across_devices": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-    }
-    ours = {
-        "output_dir": str(out),
-        "seed": config.seed,
-        "remove_unused_columns": False,
-        "label_names": ["labels"],
-    }
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(out / "logs")
-    try:
-        return TrainingArguments(**(defaults | given | ours))
-    except (ValueError, TypeError, ImportError) as error:
-        raise TrainingError(f"trainer: {str(error).strip().splitlines()[0]}") from error
 
 
 def recipe_of(config: RunConfig, num_layers: int) -> Recipe:
@@ -185,32 +128,10 @@ def recipe_of(config: RunConfig, num_layers: int) -> Recipe:
         raise TrainingError(f"recipe: {error}") from error
 
 
-def _mixture(config: RunConfig, texts: Texts, arguments: TrainingArguments) -> Any:
-    rows_per_step = (
-        arguments.per_device_train_batch_size
-        * arguments.gradient_accumulation_steps
-        * arguments.world_size
-    )
-    return texts.mixture(config.data, config.seed, arguments.max_steps, rows_per_step)
-
-
 def _max_positions(config: RunConfig, model: Any) -> int:
     if model is not None:
         return int(model.config.max_position_embeddings)
     return int((config.model.init or {}).get("max_position_embeddings", 2048))
-
-
-def _check_fit(model: Any, tokenizer: Any, config: RunConfig) -> None:
-    """Refuse rows longer than the model's context and tokens that it has no rows for."""
-    longest = max(config.data.row_len, config.data.long_row_len or 0)
-    positions = model.config.max_position_embeddings
-    if longest > positions:
-        raise TrainingError(f"rows of {longest} tokens exceed the model's context of {positions}")
-    if len(tokenizer) > model.config.vocab_size:
-        raise TrainingError(
-            f"the tokenizer has {len(tokenizer)} tokens, the model only {model.config.vocab_size};"
-            " set tokenizer.path to the model's own"
-        )
 
 
 def _base_scores(model: Any, held_out: Mapping[str, HeldOut]) -> dict[str, ExitScores]:

@@ -1,9 +1,9 @@
-"""What a run prints: a bar, and after each evaluation a table of the exits.
+"""What a run prints: a bar, and after each evaluation a table of its scores.
 
 Knows nothing of the recipe; it reads the Trainer's logs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -16,11 +16,14 @@ from training.quality import Quality
 
 
 class ProgressView(TrainerCallback):
-    """Bar and tables of one run, on the first process of each only."""
+    """Bar and tables of one run, on the first process of each only.
 
-    def __init__(self, console: Console, scores: Mapping[str, ExitScores]) -> None:
+    make_table: shows the scores of now, under a title.
+    """
+
+    def __init__(self, console: Console, make_table: Callable[[str], Table]) -> None:
         self.console = console
-        self.scores = scores
+        self.make_table = make_table
         self.bar = Progress(
             TextColumn("step {task.completed:,.0f} of {task.total:,.0f}"),
             BarColumn(),
@@ -63,9 +66,9 @@ class ProgressView(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Show the exits."""
+        """Show the scores."""
         if state.is_world_process_zero:
-            self.console.print(agreement_table(self.scores, f"step {state.global_step:,}"))
+            self.console.print(self.make_table(f"step {state.global_step:,}"))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

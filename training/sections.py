@@ -156,6 +156,27 @@ class ExitAdaptersSection(Section):
         return self
 
 
+class DraftAdaptersSection(Section):
+    """Kangaroo's adapters: an attention behind an exit; every weight of the model is frozen.
+
+    Attributes:
+        exits: exit layers that get one, in [1, L-1]. All are trained in one run, which shares the
+            frozen model's work; serving one is enough.
+        start: `fresh` (projections at random, norms of 1: as published) or `raw_exit` (the
+            attention adds nothing and the norm is the model's own, so that training begins at what
+            the raw exit says).
+    """
+
+    exits: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    start: Literal["fresh", "raw_exit"] = "fresh"
+
+    @model_validator(mode="after")
+    def _each_exit_once(self) -> "DraftAdaptersSection":
+        if len(set(self.exits)) < len(self.exits):
+            raise ValueError("exits names an exit twice")
+        return self
+
+
 class GuardSection(Section):
     """How much the last layer may lose against the model the run began with.
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from training.config import RunConfig
+from training.config import TextRun
 from training.corpus import SPLITS, files_of, read_documents
 from training.errors import TrainingError
 from training.rows import Example, Mixture, Rows, TaskRows, TextRows, corpus_of
+from training.rows_trainer import HeldOut
 from training.sections import DataSection, Source
 from training.tokenizer import encode, joined, load_tokenizer, train_tokenizer
-from training.trainer import HeldOut
 
 SAMPLE_BYTES = 1_500_000
 """Of each source, a tokenizer in the making sees as much."""
@@ -54,7 +54,7 @@ class Texts:
         }
 
 
-def tokenizer_of(config: RunConfig, data: Path | None, out: Path, max_positions: int) -> Any:
+def tokenizer_of(config: TextRun, data: Path | None, out: Path, max_positions: int) -> Any:
     """The run's tokenizer; one in the making is made once and kept in OUT/tokenizer.
 
     Raises:
@@ -92,7 +92,7 @@ def _sample(source: Source, data: Path | None) -> list[str]:
     return texts
 
 
-def read_texts(config: RunConfig, data: Path | None, tokenizer: Any, cache: Path) -> Texts:
+def read_texts(config: TextRun, data: Path | None, tokenizer: Any, cache: Path) -> Texts:
     """Read and encode every source, or take running text from the cache.
 
     Raises:
@@ -109,7 +109,7 @@ def read_texts(config: RunConfig, data: Path | None, tokenizer: Any, cache: Path
 
 
 def _rows(
-    source: Source, data: Path | None, split: str, tokenizer: Any, config: RunConfig, cache: Path
+    source: Source, data: Path | None, split: str, tokenizer: Any, config: TextRun, cache: Path
 ) -> Rows:
     name, row_lens = f"{source.name} ({split})", row_lens_of(config.data, split)
     kept = cache / f"{source.name}.{split}.{_fingerprint(source, data, split, tokenizer)}.npy"

@@ -1,22 +1,15 @@
 """transformers' Trainer with LayerSkip's loss; all else of a run is the Trainer's own.
 
-One process, DDP and FSDP, precision, accumulation, checkpoints, schedules and logs come from
-TrainingArguments. Ours: the plan of each micro-batch, the rows in their order, and scores of every
-exit in place of one evaluation loss.
+Ours: the plan of each micro-batch, and scores of every exit in place of one evaluation loss.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
-from torch.utils.data import Sampler, SequentialSampler
-from transformers import Trainer, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import TrainingArguments
 
 from training.errors import TrainingError
 from training.evaluate import ExitScores, score_exits
@@ -24,18 +17,11 @@ from training.exits import StepPlan, plan_step
 from training.growth import Growth
 from training.losses import exit_losses
 from training.recipe import Draws, Recipe, stage_of
-from training.rows import Mixture, Row
+from training.rows import Mixture
+from training.rows_trainer import HeldOut, RowsTrainer
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Rows that the exits are scored on."""
-
-    rows: Sequence[Row]
-    is_task: bool
-
-
-class LayerSkipTrainer(Trainer):
+class LayerSkipTrainer(RowsTrainer):
     """Train a causal language model so that its early exits are fit to draft.
 
     The model's forward is replaced by the loss of the recipe for as long as it trains here, so
@@ -51,41 +37,14 @@ class LayerSkipTrainer(Trainer):
         held_out: Mapping[str, HeldOut],
         base_model: nn.Module | None = None,
     ) -> None:
-        if args.n_gpu > 1:
-            raise TrainingError(
-                f"one process cannot train on {args.n_gpu} devices; start one process for each"
-                " with torchrun, or name one device in CUDA_VISIBLE_DEVICES"
-            )
         target: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         target.forward = partial(_forward, target, base_model)
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=mixture,
-            eval_dataset={name: text.rows for name, text in held_out.items()},
-            data_collator=stack_rows,
-        )
+        super().__init__(model, args, mixture, held_out)
         self.add_callback(Growth(recipe))
         self.recipe = recipe
-        self.held_out = held_out
         self.scores: dict[str, ExitScores] = {}
-        self.model_accepts_loss_kwargs = True  # the step's number of learnt tokens is passed on
-        self._loss_shifts_labels = False  # rows come with labels already shifted
         self._micro_batch = (-1, -1)
         self._exit_losses: dict[int, list[Tensor]] = {}
-
-    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
-        """Train, or go on from a checkpoint directory.
-
-        Raises:
-            TrainingError: the checkpoint is damaged, or a loss is no number.
-        """
-        if resume_from_checkpoint is not None:
-            check_checkpoint(Path(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint, **kwargs)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
     def compute_loss(
         self,
@@ -102,11 +61,6 @@ class LayerSkipTrainer(Trainer):
         self._note(found["exit_losses"], scale)
         loss = found["loss"] * scale
         return (loss, found) if return_outputs else loss
-
-    def _loss_scale(self, num_items_in_batch: Any) -> int:
-        """What undoes the mean over ranks, where the loss is divided by the tokens of all ranks."""
-        of_all_ranks = self.args.average_tokens_across_devices and num_items_in_batch is not None
-        return int(self.accelerator.num_processes) if of_all_ranks else 1
 
     def _next_micro_batch(self) -> int:
         """Index of this micro-batch within its optimiser step, from 0."""
@@ -169,31 +123,6 @@ def _forward(
 ) -> dict[str, Any]:
     """The forward of a model in training; adapters pass arguments of their own, all None here."""
     return exit_losses(model, input_ids, labels, plan, num_items, base_model=base_model)
-
-
-def check_checkpoint(path: Path) -> None:
-    """Open the files of a checkpoint.
-
-    Raises:
-        TrainingError: one of them is missing or damaged.
-    """
-    try:
-        TrainerState.load_from_json(str(path / TRAINER_STATE_NAME))
-        for weights in path.glob("*.safetensors"):
-            with safe_open(weights, "pt"):
-                pass
-        for tensors in path.glob("*.pt"):
-            torch.load(tensors, map_location="cpu", mmap=True, weights_only=True)
-    except Exception as error:  # json, safetensors, pickle and torch raise a dozen kinds
-        reason = str(error).strip().split("\n")[0]
-        raise TrainingError(
-            f"checkpoint {path} is damaged: {reason}; remove it to resume from the one before"
-        ) from error
-
-
-def stack_rows(rows: Sequence[Row]) -> Row:
-    """Stack the rows of a micro-batch; they are of one length."""
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def flat_metrics(name: str, scores: ExitScores) -> dict[str, float]:

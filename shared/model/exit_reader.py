@@ -17,7 +17,7 @@ from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack
 from shared.model.page_table import PageTable
 from shared.model.plain import PAGE_SIZE, PREFILL_CHUNK_LEN, pool_layout
-from shared.model.rows import SessionRows, pack_rows
+from shared.model.rows import RowBatch, SessionRows, pack_rows
 from shared.model.sampling import Choices, RowChoice, choose
 from shared.model.segment import LocalSegment
 from shared.speculation.vocabulary import Extent, SamplingParams
@@ -32,10 +32,14 @@ class ExitReader:
     """A layer stack, loaded to its last layer with both heads, and KV for one text.
 
     max_len: the longest text that will be read, in tokens.
+    through_adapters: read the exits that have a draft adapter, and through that, as method kangaroo
+        does; else all exits as other drafts read them.
     """
 
-    def __init__(self, stack: LayerStack, max_len: int) -> None:
+    def __init__(self, stack: LayerStack, max_len: int, *, through_adapters: bool = False) -> None:
         self._stack = stack
+        self._adapter_layers = stack.means.adapter_layers if through_adapters else ()
+        self._all_exits = self._adapter_layers or tuple(range(1, stack.num_loaded))
         layout = pool_layout(stack, max_len, PAGE_SIZE)
         self._pool = KVPool(LocalSegment(layout.size_bytes, stack.device), layout)
         self._table = PageTable([Extent(0, layout.num_pages)], PAGE_SIZE)
@@ -61,7 +65,7 @@ class ExitReader:
             By exit, tokens and confidences of T - start choices.
         """
         num_layers = self._stack.num_loaded
-        wanted = range(1, num_layers) if exit_layers is None else sorted(exit_layers)
+        wanted = self._all_exits if exit_layers is None else sorted(exit_layers)
         found = {exit_layer: Choices() for exit_layer in (*wanted, num_layers)}
         rows = [
             RowChoice(
@@ -98,19 +102,26 @@ class ExitReader:
         for exit_layer in found:
             x_RD = stack.run(x_RD, layer, exit_layer, rows, self._pool.layers)
             layer = exit_layer
-            is_last = exit_layer == stack.num_loaded
-            head = stack.head if is_last else stack.draft_head
-            read_RD = x_RD[len(chunk) - len(chosen) :]
-            if not is_last:
-                read_RD = stack.adapt(read_RD, [exit_layer] * read_RD.shape[0])
-            for choices in self._choose(read_RD, head, chosen):
+            head: Head
+            if exit_layer == stack.num_loaded:
+                head, read_RD = stack.head, x_RD
+            else:
+                head, read_RD = stack.score_drafts, self._read_exit(x_RD, exit_layer, rows)
+            for choices in self._choose(read_RD[len(chunk) - len(chosen) :], head, chosen):
                 found[exit_layer].tokens += choices.tokens
                 found[exit_layer].confidences += choices.confidences
+
+    def _read_exit(self, x_RD: torch.Tensor, exit_layer: int, rows: RowBatch) -> torch.Tensor:
+        """Return z of an exit, for the head that drafts."""
+        stack = self._stack
+        if exit_layer in self._adapter_layers:
+            return stack.read_through_adapter(x_RD, exit_layer, rows, self._pool.layers)
+        return stack.read_exits(x_RD, [exit_layer] * x_RD.shape[0])
 
     def _choose(
         self, x_RD: torch.Tensor, head: Head, rows: Sequence[RowChoice]
     ) -> Iterator[Choices]:
-        is_draft = head == self._stack.draft_head
+        is_draft = head == self._stack.score_drafts
         subset = self._stack.draft_subset if is_draft else None
         for start in range(0, x_RD.shape[0], HEAD_CHUNK_LEN):
             end = start + HEAD_CHUNK_LEN

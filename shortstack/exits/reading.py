@@ -36,12 +36,18 @@ def read_texts(
     prompts: Sequence[BenchPrompt],
     max_new_tokens: int,
     on_prompt: Callable[[], None] = lambda: None,
+    *,
+    through_adapters: bool = False,
 ) -> list[Reading]:
-    """Let the model continue every prompt, and read all exits along the text it made."""
+    """Let the model continue every prompt, and read all exits along the text it made.
+
+    through_adapters: read those exits that have a draft adapter through it instead.
+    """
     max_context_len = stack.config.max_context_len
     longest = max(len(prompt.token_ids) for prompt in prompts) + max_new_tokens
     decoder = PlainDecoder(stack.config.path, stack=stack)
-    reader = ExitReader(stack, min(longest, max_context_len))
+    longest = min(longest, max_context_len)
+    reader = ExitReader(stack, longest, through_adapters=through_adapters)
     readings = []
     for prompt in prompts:
         num_tokens = min(max_new_tokens, max_context_len - len(prompt.token_ids))

@@ -9,7 +9,7 @@ import yaml
 from tests.training_runs import continued_values, run_values, sources
 from training.config import checked, read_config
 from training.errors import TrainingError
-from training.layerskip import arguments_of
+from training.run_setup import arguments_of
 
 REGIMES = sorted(Path("training/regimes").glob("*.yaml"))
 
