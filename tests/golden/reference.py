@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from shared.model.config import read_config
 from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack, load_stack
 from shared.model.page_table import PageTable
@@ -18,7 +19,8 @@ from shared.model.plain import PAGE_SIZE, PlainDecoder, PlainResult, pool_layout
 from shared.model.rows import SessionRows, pack_rows
 from shared.model.segment import LocalSegment
 from shared.speculation.vocabulary import Extent, SamplingParams, StopParams
-from tests.model_builder import VOCAB_SIZE, write_model
+from tests.draft_adapter_builder import make_draft_adapters
+from tests.model_builder import NUM_LAYERS, VOCAB_SIZE, write_model
 
 TIE_GAP = 1e-4
 
@@ -77,6 +79,8 @@ class ModelShelf:
         self._folder = folder
         self._stacks: dict[str, LayerStack] = {}
         self._draft_stacks: dict[str, LayerStack] = {}
+        self._adapted: dict[str, LayerStack] = {}
+        self._adapted_drafts: dict[str, LayerStack] = {}
         self._decoders: dict[str, PlainDecoder] = {}
         self._texts: dict[object, PlainResult] = {}
 
@@ -84,6 +88,23 @@ class ModelShelf:
         """Return the model's directory."""
         path = self._folder / kind
         return path if path.exists() else write_model(path, kind)
+
+    def adapted(self, kind: str) -> LayerStack:
+        """Return a verify side's stack with draft adapters at every exit, for both methods."""
+        if kind not in self._adapted:
+            self._adapted[kind] = self._with_adapters(kind, NUM_LAYERS)
+        return self._adapted[kind]
+
+    def adapted_draft_stack(self, kind: str) -> LayerStack:
+        """Return another stack with the same adapters, with one layer loaded at first."""
+        if kind not in self._adapted_drafts:
+            self._adapted_drafts[kind] = self._with_adapters(kind, 1)
+        return self._adapted_drafts[kind]
+
+    def _with_adapters(self, kind: str, num_layers: int) -> LayerStack:
+        config = read_config(self.path(kind))
+        adapters = make_draft_adapters(config, range(1, NUM_LAYERS))
+        return LayerStack(config, num_layers=num_layers, draft_adapters=adapters)
 
     def stack(self, kind: str) -> LayerStack:
         """Return the verify side's stack."""

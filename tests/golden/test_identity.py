@@ -1,22 +1,25 @@
 """Speculative text equals plain text, whatever was drafted, where, and in which batch.
 
-The grid (model x exit layer x draft length x page size x batch x fused or split x greedy or
+The grid (method x model x exit layer x draft length x page size x batch x fused or split x greedy or
 sampled) is sampled with a fixed seed so that every value of every axis is met many times; greedy
 texts are compared with `transformers.generate`, sampled ones with `PlainDecoder`.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.verify.session import Session
-from shared.model.layer_stack import load_stack
+from shared.model.layer_stack import LayerStack, load_stack
 from shared.model.plain import PlainDecoder
 from shared.speculation.vocabulary import (
+    KANGAROO,
     LAYERSKIP,
     PLAIN_DECISION,
     Decision,
@@ -27,6 +30,7 @@ from tests.engine_harness import (
     EngineHarness,
     FusedDrafter,
     HarnessOptions,
+    MakeDrafter,
     make_request,
     split_with,
 )
@@ -39,7 +43,8 @@ EXITS = range(1, NUM_LAYERS)
 DRAFT_LENS = range(1, MAX_DRAFT_LEN + 1)
 PAGE_SIZES = (1, 4, 16)
 BATCHES = (1, 3)
-NUM_CASES = 84
+NUM_CASES = {LAYERSKIP: 84, KANGAROO: 42}
+THRESHOLDS = {LAYERSKIP: (0.0,), KANGAROO: (0.0, 0.6, 1.01)}
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Case:
     batch: int
     is_split: bool
     is_sampled: bool
+    threshold: float
+    method: str
 
     def __str__(self) -> str:
         flavour = "split" if self.is_split else "fused"
@@ -60,23 +67,29 @@ class Case:
         return (
             f"{self.kind}-E{self.exit_layer}-d{self.draft_len}-page{self.page_size}-"
             f"batch{self.batch}-{flavour}-{mode}"
+            + (f"-{self.method}-{self.threshold:g}" if self.method != LAYERSKIP else "")
         )
 
 
-def sample_grid() -> list[Case]:
+def sample_grid(method: str) -> list[Case]:
     """Return cases in which each axis runs through its values in a shuffled order of its own."""
     generator = random.Random(20)
-    axes = [list(KINDS), EXITS, DRAFT_LENS, PAGE_SIZES, BATCHES, (False, True), (False, True)]
+    axes: list[Sequence[Any]] = [
+        list(KINDS), EXITS, DRAFT_LENS, PAGE_SIZES, BATCHES, (False, True), (False, True),
+        THRESHOLDS[method],
+    ]  # fmt: skip
     columns = []
     for values in axes:
-        column = [value for _ in range(NUM_CASES) for value in values][:NUM_CASES]
+        column = [value for _ in range(NUM_CASES[method]) for value in values][: NUM_CASES[method]]
         generator.shuffle(column)
         columns.append(column)
-    return [Case(*row) for row in zip(*columns, strict=True)]
+    return [Case(*row, method=method) for row in zip(*columns, strict=True)]
 
 
-def test_the_sampled_grid_meets_every_value_of_every_axis() -> None:
-    cases = sample_grid()
+@pytest.mark.parametrize("method", NUM_CASES)
+def test_the_sampled_grid_meets_every_value_of_every_axis(method: str) -> None:
+    cases = sample_grid(method)
+    assert {case.threshold for case in cases} == set(THRESHOLDS[method])
     assert {case.kind for case in cases} == set(KINDS)
     assert {(case.exit_layer, case.is_split) for case in cases} == {
         (exit_layer, is_split) for exit_layer in EXITS for is_split in (False, True)
@@ -100,22 +113,33 @@ def test_plain_greedy_text_equals_that_of_transformers(
         ties.compare(plain.token_ids, expected, plain.gaps, f"{kind}, prompt {seed}")
 
 
-@pytest.mark.parametrize("case", sample_grid(), ids=str)
+def make_cell(
+    shelf: ModelShelf, kind: str, method: str, is_split: bool
+) -> tuple[LayerStack, MakeDrafter]:
+    """Return the stack of a cell that can draft by a method, and what makes its drafter."""
+    if method == KANGAROO:
+        stack, draft_stack = shelf.adapted(kind), shelf.adapted_draft_stack(kind)
+    else:
+        stack, draft_stack = shelf.stack(kind), shelf.draft_stack(kind)
+    return stack, split_with(draft_stack) if is_split else FusedDrafter
+
+
+@pytest.mark.parametrize("case", [*sample_grid(LAYERSKIP), *sample_grid(KANGAROO)], ids=str)
 def test_speculative_text_equals_plain_text(case: Case, shelf: ModelShelf, ties: TieCount) -> None:
     options = HarnessOptions(page_size=case.page_size)
-    make_drafter = split_with(shelf.draft_stack(case.kind)) if case.is_split else FusedDrafter
+    stack, make_drafter = make_cell(shelf, case.kind, case.method, case.is_split)
     prompts = [make_prompt(case.draft_len % 3 + seed, 5 + 7 * seed) for seed in range(case.batch)]
     samplings = [sampled(seed) if case.is_sampled else GREEDY for seed in range(case.batch)]
     # Sessions of a batch draft at different depths.
     exits = [1 + (case.exit_layer - 1 + index) % (NUM_LAYERS - 1) for index in range(case.batch)]
-    with EngineHarness(shelf.stack(case.kind), make_drafter, options) as cell:
+    with EngineHarness(stack, make_drafter, options) as cell:
         found = cell.run(
             *(
                 make_request(
                     prompt,
                     NUM_NEW,
                     session_id=f"ses-{index}",
-                    wished=Decision(LAYERSKIP, exits[index], case.draft_len),
+                    wished=Decision(case.method, exits[index], case.draft_len, case.threshold),
                     sampling=samplings[index],
                     stop_token_ids=[EOS_ID],
                 )
@@ -130,6 +154,8 @@ def test_speculative_text_equals_plain_text(case: Case, shelf: ModelShelf, ties:
             expected = reference_greedy(shelf.path(case.kind), prompt, NUM_NEW)
             ties.compare(recorded.token_ids, expected, plain.gaps, f"{case}, transformers")
         assert recorded.summary.num_drafts > 0 or len(recorded.token_ids) <= 2
+        if case.threshold > 1:
+            assert {each.draft_len for each in recorded.rounds} <= {0, 1}
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, sampled(2)], ids=["greedy", "sampled"])
@@ -153,7 +179,7 @@ class RandomPolicy:
 
     def __init__(self, seed: int) -> None:
         self._generator = random.Random(seed)
-        self.drawn: set[tuple[int, int]] = set()
+        self.drawn: set[tuple[str, int]] = set()
 
     def __call__(self, session: Session) -> Decision:
         """Return the decision for the session's next round."""
@@ -161,8 +187,9 @@ class RandomPolicy:
         if draw.random() < 0.2:
             return PLAIN_DECISION
         exit_layer, draft_len = draw.choice(EXITS), draw.choice(DRAFT_LENS)
-        self.drawn.add((exit_layer, draft_len))
-        return Decision(LAYERSKIP, exit_layer, draft_len, draw.choice((0.0, 0.3, 0.7)))
+        method = draw.choice((LAYERSKIP, KANGAROO))
+        self.drawn.add((method, exit_layer))
+        return Decision(method, exit_layer, draft_len, draw.choice((0.0, 0.3, 0.7)))
 
 
 @settings(
@@ -190,11 +217,11 @@ def test_decisions_drawn_anew_each_round_do_not_change_the_text(
     ties: TieCount,
 ) -> None:
     options = HarnessOptions(page_size=page_size, prefill_chunk_len=prefill_chunk_len)
-    make_drafter = split_with(shelf.draft_stack(kind)) if is_split else FusedDrafter
+    stack, make_drafter = make_cell(shelf, kind, KANGAROO, is_split)
     prompts = [make_prompt(seed % 7 + index, 4 + 5 * index) for index in range(num_sessions)]
     samplings = [sampled(index) if index % 2 else GREEDY for index in range(num_sessions)]
     policy = RandomPolicy(seed)
-    with EngineHarness(shelf.stack(kind), make_drafter, options, policy=policy) as cell:
+    with EngineHarness(stack, make_drafter, options, policy=policy) as cell:
         found = cell.run(
             *(
                 make_request(prompt, NUM_NEW, session_id=f"ses-{index}", sampling=sampling)

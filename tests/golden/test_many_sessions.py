@@ -7,7 +7,7 @@ is what happens.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 
 from shared.control.fair_queue import Priority
+from shared.speculation.vocabulary import KANGAROO, LAYERSKIP
 from tests.golden.moody_drafter import Mood
 from tests.golden.reference import ModelShelf, TieCount
 from tests.golden.stepped_cell import KIND, SteppedCell, tight_options
@@ -212,7 +213,13 @@ def disturb(traffic: Traffic, draw: random.Random) -> None:
     draw.choice(disturbances)()
 
 
-def run_traffic(traffic: Traffic, seed: int, num_sessions: int, disturbance: float) -> None:
+def run_traffic(
+    traffic: Traffic,
+    seed: int,
+    num_sessions: int,
+    disturbance: float,
+    methods: Sequence[str] = (LAYERSKIP,),
+) -> None:
     """Let sessions come in bursts, a few steps apart, and run all to their ends."""
     draw = random.Random(seed)
     # Short prompts that are let in together and then grow beyond the pool.
@@ -223,7 +230,7 @@ def run_traffic(traffic: Traffic, seed: int, num_sessions: int, disturbance: flo
         stall(traffic, Mood.SILENT)
         traffic.step(3)
     for index in range(num_sessions):
-        traffic.arrive(random_arrival(draw))
+        traffic.arrive(random_arrival(draw, methods))
         for _ in range(draw.randrange(16) if index % 4 == 3 else 0):
             if draw.random() < disturbance:
                 disturb(traffic, draw)
@@ -256,6 +263,23 @@ def test_texts_under_pressure_are_plain_texts(
     if not sheds:
         assert pressure.num_fenced > 0
         assert pressure.num_drafts > 20
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_adapters_under_pressure_draft_plain_texts_and_leave_their_kv_in_every_shared_page(
+    mode: str, shelf: ModelShelf, ties: TieCount, tmp_path: Path
+) -> None:
+    """Both methods among sessions that are preempted, fenced, replayed and share beginnings."""
+    pressure = Pressure()
+    stack = shelf.adapted(KIND)
+    for page_size, disturbance in ((4, 0.0), (2, 0.4)):
+        options = tight_options(page_size, mode == "overlap", False, "all")
+        with SteppedCell(stack, options, tmp_path, changes=mode == "changing") as cell:
+            traffic = Traffic(cell, TextCheck(shelf, KIND, ties))
+            run_traffic(traffic, 5 * page_size, 8, disturbance, (LAYERSKIP, KANGAROO))
+            pressure.add(cell)
+    assert pressure.num_preemptions > 0 and pressure.num_hits > 0 and pressure.num_fenced > 0
+    assert pressure.num_drafts > 20
 
 
 def test_the_next_turn_of_a_text_finds_its_pages_and_copies_where_it_goes_on_otherwise(

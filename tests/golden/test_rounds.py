@@ -5,6 +5,7 @@ been decoded plainly, and that a round of k drafts runs k+1 rows once through ev
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from services.verify.session import Emitted, Session
 from shared.model.sampling import RowChoice, choose
 from shared.speculation.vocabulary import (
+    KANGAROO,
     LAYERSKIP,
     PLAIN_DECISION,
     Decision,
@@ -37,9 +39,13 @@ MAX_DRAFT_LEN = 7
 
 @dataclass
 class Script:
-    """Rounds (exit layer, draft length k, drafts that are right m), one after the other."""
+    """Rounds (exit layer, draft length k, drafts that are right m), one after the other.
+
+    methods: take turns.
+    """
 
     rounds: list[tuple[int, int, int]]
+    methods: tuple[str, ...] = (LAYERSKIP,)
     index: int = 0
 
     def decide(self, session: Session) -> Decision:
@@ -47,7 +53,7 @@ class Script:
         if self.index == len(self.rounds):
             return PLAIN_DECISION
         exit_layer, draft_len, _ = self.rounds[self.index]
-        return Decision(LAYERSKIP, exit_layer, draft_len)
+        return Decision(self.methods[self.index % len(self.methods)], exit_layer, draft_len)
 
     def num_right(self, task: RoundTask) -> int:
         """Return m of the round in hand, and go on to the next."""
@@ -65,8 +71,9 @@ class KvObserver:
     lengths: list[int] = field(default_factory=list)
 
     def __call__(self, session: Session, emitted: Emitted) -> None:
-        """Compare the KV of every layer on [0, n'-1)."""
+        """Compare the KV of every layer, those of adapters too, on [0, n'-1)."""
         assert self.cell is not None and session.table is not None
+        assert len(self.plain.kv_layers) == len(self.cell.pool.layers)
         end = session.committed_len - 1
         slots = torch.tensor(session.table.slots(0, end))
         for layer, kv in enumerate(self.cell.pool.layers):
@@ -85,29 +92,38 @@ def all_acceptances(exit_layers: tuple[int, ...], max_draft_len: int) -> list[tu
 
 @pytest.mark.parametrize("page_size", [1, 4, 16])
 @pytest.mark.parametrize(
-    ("kind", "exit_layers", "max_draft_len"),
+    ("kind", "exit_layers", "max_draft_len", "methods"),
     [
-        ("llama", (1,), 6),
-        ("llama", (2,), 6),
-        ("llama", (3,), 6),
-        ("qwen3", (3, 1, 2), 6),
-        ("mistral-window", (1, 2, 3), 6),
+        ("llama", (1,), 6, (LAYERSKIP,)),
+        ("llama", (2,), 6, (LAYERSKIP,)),
+        ("llama", (3,), 6, (LAYERSKIP,)),
+        ("qwen3", (3, 1, 2), 6, (LAYERSKIP,)),
+        ("mistral-window", (1, 2, 3), 6, (LAYERSKIP,)),
+        ("llama", (2,), 6, (KANGAROO,)),
+        ("qwen3", (3, 1, 2), 6, (KANGAROO, LAYERSKIP, LAYERSKIP, KANGAROO)),
+        ("mistral-window", (1, 2, 3), 5, (LAYERSKIP, KANGAROO, KANGAROO, LAYERSKIP)),
     ],
 )
 def test_kv_of_every_layer_equals_that_of_a_plain_pass_after_every_length_of_acceptance(
-    kind: str, exit_layers: tuple[int, ...], max_draft_len: int, page_size: int, shelf: ModelShelf
+    kind: str,
+    exit_layers: tuple[int, ...],
+    max_draft_len: int,
+    methods: tuple[str, ...],
+    page_size: int,
+    shelf: ModelShelf,
 ) -> None:
-    script = Script(all_acceptances(exit_layers, max_draft_len))
+    stack = shelf.adapted(kind) if KANGAROO in methods else shelf.stack(kind)
+    script = Script(all_acceptances(exit_layers, max_draft_len), methods)
     num_new = 1 + sum(m + 1 for _, _, m in script.rounds)
     prompt = make_prompt(8, 6)
     # Room for whole drafts to the last round: limits would shorten them.
     num_asked = num_new + MAX_DRAFT_LEN
     text = [*prompt, *shelf.plain(kind, prompt, num_asked).token_ids]
-    observer = KvObserver(PlainPass(shelf.stack(kind), text))
+    observer = KvObserver(PlainPass(stack, text))
     with EngineHarness(
-        shelf.stack(kind),
+        stack,
         lambda cell, inbox: ForcedDrafter(cell, inbox, text, script.num_right),
-        HarnessOptions(page_size=page_size),
+        HarnessOptions(page_size=page_size, prefill_chunk_len=4),
         policy=script.decide,
         observer=observer,
     ) as cell:
@@ -169,6 +185,38 @@ def test_a_round_runs_each_layer_once_per_row_and_heads_where_the_table_says(
     for emitted, verify, draft in observer.rounds[1:]:
         if not emitted.draft_len:
             assert (verify, draft) == ((NUM_LAYERS, 1), (0, 0))
+
+
+@pytest.mark.parametrize("draft_len", [1, 6])
+def test_a_round_of_kangaroo_runs_the_adapter_once_per_draft_and_writes_one_row_more(
+    draft_len: int, shelf: ModelShelf
+) -> None:
+    exit_layer, draft_stack = 2, shelf.adapted_draft_stack("llama")
+    num_rows: list[tuple[int, int, int]] = []
+    observer = WorkObserver()
+    verify_stack = shelf.adapted("llama")
+    num_read_before = verify_stack.num_adapter_rows
+
+    def observe(session: Session, emitted: Emitted) -> None:
+        observer(session, emitted)
+        counts = draft_stack.num_adapter_rows, draft_stack.num_adapter_kv_rows
+        num_rows.append((emitted.draft_len, *counts))
+
+    with EngineHarness(verify_stack, split_with(draft_stack), observer=observe) as cell:
+        observer.cell = cell
+        wished = Decision(KANGAROO, exit_layer, draft_len, 0.05)
+        cell.run(make_request(make_prompt(1, 9), 30, wished=wished))
+    drafted = [each for each in observer.rounds if each[0].draft_len]
+    assert len(drafted) >= 3
+    for emitted, verify, draft in drafted:
+        k = emitted.draft_len
+        assert draft == ((k + 1) * exit_layer, k)
+        assert verify == ((k + 1) * (NUM_LAYERS - exit_layer), k + 1)
+    for (_, *before), (k, *now) in pairwise(num_rows):
+        # Adapters hang at exits 1 and 2 of the layers that the draft side runs.
+        assert [n - b for n, b in zip(now, before, strict=True)] == [k, 2 * (k + 1) if k else 0]
+    # Verification never reads an adapter.
+    assert verify_stack.num_adapter_rows == num_read_before
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, sampled(3), SamplingParams(1.0, seed=9)], ids=str)

@@ -7,7 +7,7 @@ import pytest
 from shared.model.layer_stack import LayerStack
 from shared.model.sampling import RowChoice, choose
 from shared.speculation.tape import Tape, TapeRound, rounds_of
-from shared.speculation.vocabulary import LAYERSKIP, Decision
+from shared.speculation.vocabulary import KANGAROO, LAYERSKIP, Decision
 from shortstack.bench.prompts import BenchPrompt
 from shortstack.exits.reading import read_texts
 from tests.engine_harness import EngineHarness, Recorded, make_request
@@ -17,9 +17,10 @@ from tests.model_builder import NUM_LAYERS
 NUM_NEW = 64
 
 
-def read_tape(stack: LayerStack, prompt: list[int]) -> Tape:
+def read_tape(stack: LayerStack, prompt: list[int], method: str = LAYERSKIP) -> Tape:
     """Let the model continue a prompt, and read its text as `shortstack exits` does."""
-    [reading] = read_texts(stack, [BenchPrompt("p", "any", tuple(prompt))], NUM_NEW)
+    prompts = [BenchPrompt("p", "any", tuple(prompt))]
+    [reading] = read_texts(stack, prompts, NUM_NEW, through_adapters=method == KANGAROO)
     assert reading.num_near_ties == 0
     return reading.tape
 
@@ -89,3 +90,24 @@ def test_a_text_that_ends_by_itself_is_predicted_to_its_end(
     assert [len(each.token_ids) for each in recorded.rounds[1:]] == [
         each.num_emitted for each in rounds_of(tape, exit_layer, draft_len)
     ]
+
+
+@pytest.mark.parametrize("exit_layer", range(1, NUM_LAYERS))
+@pytest.mark.parametrize(("draft_len", "threshold"), [(4, 0.0), (6, 0.6), (3, 1.01)])
+def test_what_an_adapter_says_along_the_text_predicts_every_round_of_kangaroo(
+    exit_layer: int,
+    draft_len: int,
+    threshold: float,
+    shelf: ModelShelf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Teacher-forced in one pass, and drafted row by row: the same adapter."""
+    stack, prompt = shelf.adapted("llama"), make_prompt(5, 6)
+    monkeypatch.setattr(stack, "config", replace(stack.config, eos_token_ids=()))
+    tape = read_tape(stack, prompt, KANGAROO)
+    recorded = play(stack, prompt, Decision(KANGAROO, exit_layer, draft_len, threshold))
+    expected = list(rounds_of(tape, exit_layer, draft_len, threshold))
+    for found, each in zip(recorded.rounds[1:], expected, strict=True):
+        assert len(found.token_ids) == each.num_emitted
+        if threshold == 0 or each.num_accepted == each.draft_len:
+            assert found.draft_len == each.draft_len

@@ -56,10 +56,11 @@ class Arrival:
     priority: Priority = Priority.NORMAL
     is_pinned: bool = False
     chooses_exit: bool = False
+    method: str = LAYERSKIP
 
 
-def random_arrival(draw: random.Random) -> Arrival:
-    """Draw one."""
+def random_arrival(draw: random.Random, methods: Sequence[str] = (LAYERSKIP,)) -> Arrival:
+    """Draw one that drafts by one of these methods."""
     return Arrival(
         prefix=draw.randrange(4),
         tail_len=draw.randrange(7),
@@ -75,6 +76,7 @@ def random_arrival(draw: random.Random) -> Arrival:
         priority=draw.choice((Priority.NORMAL, Priority.NORMAL, Priority.LOW)),
         is_pinned=draw.random() < 0.5,
         chooses_exit=draw.random() < 0.5,
+        method=draw.choice(methods) if len(methods) > 1 else methods[0],
     )
 
 
@@ -90,7 +92,7 @@ def request_of(arrival: Arrival, index: int, known: Sequence[Sequence[int]]) -> 
         prompt,
         arrival.num_new,
         session_id=f"ses-{index}",
-        wished=Decision(LAYERSKIP, arrival.exit_layer, arrival.draft_len, arrival.threshold),
+        wished=Decision(arrival.method, arrival.exit_layer, arrival.draft_len, arrival.threshold),
         sampling=SAMPLINGS[arrival.sampling],
         stop_token_ids=STOP_IDS if arrival.has_stop_ids else (),
         num_logprobs=arrival.num_logprobs,
@@ -101,8 +103,12 @@ def request_of(arrival: Arrival, index: int, known: Sequence[Sequence[int]]) -> 
         priority=arrival.priority,
         is_pinned=arrival.is_pinned,
         policy=GOODPUT if arrival.chooses_exit else STATIC,
-        exits=(1, 2, 3) if arrival.chooses_exit else (),
+        exits=_exits_of(arrival) if arrival.chooses_exit else (),
     )
+
+
+def _exits_of(arrival: Arrival) -> tuple[int, ...]:
+    return (1, 2, 3) if arrival.method == LAYERSKIP else (arrival.exit_layer,)
 
 
 class TextCheck:
