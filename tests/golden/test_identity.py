@@ -1,7 +1,7 @@
 """Speculative text equals plain text, whatever was drafted, where, and in which batch.
 
-The grid (method x model x exit layer x draft length x page size x batch x fused or split x greedy or
-sampled) is sampled with a fixed seed so that every value of every axis is met many times; greedy
+The grid (method x model x exit layer x draft length x page size x batch x fused or split x greedy
+or sampled) is sampled with a fixed seed so that every value of every axis is met many times; greedy
 texts are compared with `transformers.generate`, sampled ones with `PlainDecoder`.
 """
 
