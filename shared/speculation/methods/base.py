@@ -52,7 +52,7 @@ class DraftRow:
     `head` is None for a closing row, whose exit state is wanted but no token behind it. `kept` gets
     another state at each of its exits, all below exit_layer; None keeps nothing. `path` is that of
     a row of a tree, see `shared.speculation.tree`; None where every row of the round before this
-    one is on it. `through_adapter`: the head reads the draft adapter of the exit, not the exit itself.
+    one is on it. `through_adapter`: the head reads the draft adapter of the exit, not the exit.
     """
 
     table: "PageTable"
