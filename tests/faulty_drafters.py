@@ -10,7 +10,7 @@ from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived, In
 from shared.ids import TokenId
 from shared.model.draft_runner import StackDraftRunner
 from shared.speculation.drafting import draft_rounds
-from shared.speculation.methods.base import DraftRow
+from shared.speculation.methods.base import Choice, DraftRow
 from shared.speculation.vocabulary import Draft, RoundTask
 from tests.engine_harness import WORKER_ID, EngineHarness
 
@@ -69,7 +69,7 @@ class MortalRunner(StackDraftRunner):
 
     num_steps_left = 0
 
-    def step(self, rows: Sequence[DraftRow]) -> tuple[list[TokenId], list[float]]:
+    def step(self, rows: Sequence[DraftRow]) -> list[Choice]:
         """Run a step, or die."""
         if self.num_steps_left == 0:
             raise Killed

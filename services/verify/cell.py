@@ -31,6 +31,7 @@ from services.verify.waiting_room import AdmissionLimits, WaitingRoom
 from shared.control.overlap import OverlapChooser
 from shared.control.policies.base import PolicyContext, SessionPolicy
 from shared.control.policies.exits import parse_exits
+from shared.control.policies.methods import parse_methods
 from shared.control.policies.registry import make_policy
 from shared.control.policies.static import NAME as STATIC
 from shared.control.registry import CellLease
@@ -128,7 +129,7 @@ class Cell:
         if request.wished.is_off:
             return None
         context = PolicyContext(
-            request.exits or (request.wished.exit_layer,),
+            request.arms or (request.wished.exit_layer,),
             self.stack.config.num_layers,
             request.wished,
             self.settings.verify.max_draft_len,
@@ -296,7 +297,13 @@ def _make_rules(settings: VerifyServiceSettings, stack: LayerStack) -> RequestRu
     policy = verify.policy if verify.sheds else STATIC
     exits = parse_exits(verify.exits, config.num_layers) if config.num_layers > 1 else ()
     return RequestRules(
-        identity, defaults, verify.max_draft_len, policy, exits, stack.means.adapter_layers
+        identity,
+        defaults,
+        verify.max_draft_len,
+        policy,
+        exits,
+        stack.means.adapter_layers,
+        parse_methods(verify.methods, verify.method, stack.means),
     )
 
 

@@ -9,6 +9,7 @@ from services.verify.pass_runner import PassResult
 from services.verify.session import Emitted, Finished, Session
 from shared.control.evidence.observation import observe
 from shared.speculation.acceptance import cut_at_finish, judge
+from shared.speculation.arm import arm_in_use
 from shared.speculation.vocabulary import (
     PLAIN_DECISION,
     Decision,
@@ -59,7 +60,7 @@ def commit_round(
         result.logprobs(kept, verdict.path),
         used,
         len(draft_tokens),
-        observe(kept, used.exit_layer, draft, shadow, verdict.path),
+        observe(kept, 0 if used.is_off else arm_in_use(used), draft, shadow, verdict.path),
         verdict.path[:num_kept],
         _path_len(verdict) if draft and draft.parents else None,
     )

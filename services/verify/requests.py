@@ -1,5 +1,6 @@
 """Reads and checks a session's request: the earliest point at which this worker sees it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.verify.session import SessionRequest
@@ -21,9 +22,11 @@ from shared.rpc.convert import (
     task_label_from_proto,
     tenant_from_proto,
 )
+from shared.speculation.arm import arm_in_use, arm_of
 from shared.speculation.methods.base import DraftMeans, check_tree
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import (
+    LAYERSKIP,
     OFF,
     PLAIN_DECISION,
     Decision,
@@ -44,17 +47,21 @@ class SpeculationWish:
     """What a session wishes of speculation.
 
     wished: its decision where nothing else decides; a policy's longest draft.
-    exits: X, those that its policy may choose from; empty: the wished one alone.
+    arms: those that its policy may choose from; empty: the wished one alone.
     """
 
     wished: Decision
     policy: str = STATIC
-    exits: tuple[int, ...] = ()
+    arms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRules:
-    """What a request is checked against."""
+    """What a request is checked against.
+
+    exits: X, those that layerskip's drafts may be made at.
+    methods: those that `goodput` chooses from where the request names none.
+    """
 
     identity: ModelIdentity
     defaults: Decision
@@ -62,11 +69,22 @@ class RequestRules:
     policy: str = STATIC
     exits: tuple[int, ...] = ()
     adapter_layers: tuple[int, ...] = ()
+    methods: tuple[str, ...] = (LAYERSKIP,)
 
     @property
     def means(self) -> DraftMeans:
         """What this cell's drafts can be made with."""
         return DraftMeans(self.identity.num_layers, self.adapter_layers)
+
+    def arms_of(self, methods: Sequence[str]) -> tuple[int, ...]:
+        """Return all arms of some methods, ascending; those that this cell cannot run have none."""
+        arms = []
+        for name in methods:
+            method = method_named(name)
+            if not method.fault(self.means):
+                layers = method.exit_layers(self.exits, self.means)
+                arms += [arm_of(name, layer) for layer in layers]
+        return tuple(sorted(arms))
 
 
 def read_request(message: pb.GenerateRequest, rules: RequestRules) -> SessionRequest:
@@ -103,7 +121,7 @@ def read_request(message: pb.GenerateRequest, rules: RequestRules) -> SessionReq
         stop=_read_stop(message, identity),
         wished=speculation.wished,
         policy=speculation.policy,
-        exits=speculation.exits,
+        arms=speculation.arms,
         num_logprobs=_read_num_logprobs(message),
         tenant=tenant_from_proto(message.tenant),
         priority=priority_from_proto(message.priority),
@@ -168,8 +186,13 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
         )
     if not is_chosen:
         return SpeculationWish(decision)
-    exits = (decision.exit_layer,) if names_exit or not is_read_out else rules.exits
-    return SpeculationWish(decision, policy, exits)
+    if names_exit:
+        arms: tuple[int, ...] = (arm_in_use(decision),)
+    elif message.method or policy != GOODPUT:
+        arms = rules.arms_of([method])
+    else:
+        arms = rules.arms_of(rules.methods)
+    return SpeculationWish(decision, policy, arms)
 
 
 def _read_tree(

@@ -135,7 +135,7 @@ def _loads(sessions: Sequence[Session], wishes: Sequence[Decision]) -> list[Sess
             session.session_id,
             wish,
             session.request.is_pinned,
-            session.request.exits if session.request.policy == GOODPUT else (),
+            session.request.arms if session.request.policy == GOODPUT else (),
             sampling_class_of(session.request.sampling),
             _read_exits(session),
         )
@@ -146,7 +146,7 @@ def _loads(sessions: Sequence[Session], wishes: Sequence[Decision]) -> list[Sess
 def _read_exits(session: Session) -> tuple[int, ...]:
     """Return the exits that a session's own policy needs read in every round."""
     wants = session.policy is not None and session.policy.wants_full_shadow
-    return session.request.exits if wants else ()
+    return session.request.arms if wants else ()
 
 
 def _chunks(prompts: Sequence[Session], num_rows: int) -> list[Prefill]:

@@ -48,9 +48,9 @@ class SessionRequest:
     priority: Priority = Priority.NORMAL
     # Whether its speculation is never shed.
     is_pinned: bool = False
-    # What decides its rounds, and the exits that this may choose from.
+    # What decides its rounds, and the arms that this may choose from.
     policy: str = STATIC
-    exits: tuple[int, ...] = ()
+    arms: tuple[int, ...] = ()
     # The conversation it goes on with; empty: none.
     session_key: str = ""
     # The kind of text among those of its tenant; empty: unknown.

@@ -54,6 +54,11 @@ class VerifySettings(TlsGroup):
     exits: str = Field(
         "auto", description="exit layers that policies choose from, by comma; `auto`: up to half"
     )
+    methods: str = Field(
+        "auto",
+        description="methods that `goodput` chooses from for requests that name none, by comma; "
+        "`auto`: the default one, and `kangaroo` where the model has draft adapters",
+    )
     max_draft_len: int = Field(16, ge=1, le=256, description="longest draft a request may ask for")
     prefill_chunk_len: int = Field(512, ge=1, description="most prompt rows of one pass")
     max_stretch: float = Field(

@@ -7,7 +7,9 @@
     e > E    verify worker     verify worker: rows 0 .. k, as they pass e
 
 So every exit is known at every position that the round commits, whatever was accepted; but for the
-closing row E would be known at all but the last one of a draft that was kept whole.
+closing row E would be known at all but the last one of a draft that was kept whole. Where what
+drafts is no early read-out, an adapter or a skip set, its drafts say nothing of the exit that
+verification resumes at, which is then read like those above it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +18,8 @@ from typing import NamedTuple
 
 from services.verify.session import Session
 from shared.ids import SessionId
+from shared.speculation.arm import arm_in_use, is_read_out
+from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import Decision, Draft, RoundTask
 
 CLOSING_ROW = -1
@@ -47,11 +51,12 @@ def shadow_plan(decision: Decision, exits: Iterable[int]) -> ShadowPlan:
     wished = sorted(set(exits))
     if decision.is_off:
         return ShadowPlan((), tuple(ExitWish(each) for each in wished))
-    own = decision.exit_layer
-    deeper = (ExitWish(each) for each in wished if each > own)
-    return ShadowPlan(
-        tuple(each for each in wished if each < own), (ExitWish(own, CLOSING_ROW), *deeper)
-    )
+    own = method_named(decision.method).resume_layer(decision)
+    passed = tuple(each for each in wished if each < own)
+    if is_read_out(arm_in_use(decision)):
+        deeper = (ExitWish(each) for each in wished if each > own)
+        return ShadowPlan(passed, (ExitWish(own, CLOSING_ROW), *deeper))
+    return ShadowPlan(passed, tuple(ExitWish(each) for each in wished if each >= own))
 
 
 def shadow_of(decoding: Iterable[tuple[Session, Decision]], shadow: Shadow) -> Shadow:

@@ -26,14 +26,14 @@ class Riders(NamedTuple):
 
 
 def pays_beside_prompts(
-    costs: StepCosts, plan: StepPlan, exit_layer: int, resume_layer: int, riders: Riders
+    costs: StepCosts, plan: StepPlan, arm: int, resume_layer: int, riders: Riders
 ) -> bool:
     """Say whether a step should draft as planned though prompts ride along.
 
     Args:
         costs: of which at least one pass is known.
         plan: what the sessions that decode would draft.
-        exit_layer: E of these drafts; resume_layer: where verification takes them up.
+        arm: of these drafts; resume_layer: where verification takes them up.
         riders: what rides along.
     """
     num_sessions, num_all = len(plan.lens), len(plan.lens) + riders.num_prompts
@@ -47,6 +47,6 @@ def pays_beside_prompts(
         costs.pass_ns(each) or 0.0
         for each in (rows, {0: num_sessions + riders.num_rows}, {0: num_all})
     )
-    draft_ns = costs.draft_ns(exit_layer, *draft_shape(plan.lens)) or 0.0
+    draft_ns = costs.draft_ns(arm, *draft_shape(plan.lens)) or 0.0
     token_ns = min(1.0 / plan.expected_per_ns, later / num_all)
     return num_kept * token_ns >= draft_ns + with_drafts - without

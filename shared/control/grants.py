@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from shared.control.step_plan import StepPlan
 from shared.control.steps import SessionLoad
+from shared.speculation.arm import at_arm
 from shared.speculation.vocabulary import PLAIN_DECISION, Decision
 
 SHED = replace(PLAIN_DECISION, reason="shed")
@@ -47,14 +48,14 @@ def granted(
             plain = GUARDED if load.key in blocked else SHED
             decisions.append(PROBED_PLAIN if planned_len else plain)
             continue
-        if now.exit_layer in load.exits:
-            wished = wished.at_exit(now.exit_layer)
-        is_probe = draft_len != planned_len or now.exit_layer != planned.exit_layer
+        if now.arm in load.arms:
+            wished = at_arm(wished, now.arm)
+        is_probe = draft_len != planned_len or now.arm != planned.arm
         if is_probe:
             decisions.append(_with_len(wished, draft_len, "probe"))
         elif draft_len < longest:
             # A length that is free to choose is chosen, not cut.
-            reason = wished.reason if load.exits else "shorter"
+            reason = wished.reason if load.arms else "shorter"
             decisions.append(_with_len(wished, draft_len, reason))
         else:
             decisions.append(wished)

@@ -1,12 +1,13 @@
-"""The goodput policy: at which exit, and how long, each session drafts in the next step.
+"""The goodput policy: from which arm, and how long, each session drafts in the next step.
 
 All sessions of a step share it, so what counts is what all of them together deliver. Where steps
 are memory-bound (few sessions) a draft's rows are nearly free; where they are compute-bound (many)
-they cost. The governor plans with what steps were measured to take and with what every exit showed
+they cost. The governor plans with what steps were measured to take and with what every arm showed
 along each session's text. Pure: no clock, no randomness.
 
-    plan      lengths at an exit, kept until others are clearly better     planning
+    plan      lengths from an arm, kept until others are clearly better     planning
     probe     now and then, what the plan does not show                    step_probes
+    audition  arms that only rounds of their own can show                  auditions
     guard     a session that speculation made slower goes without          session_files
     arbiter   measured speed overrules the plan                            arbiter
     prompts   plain steps where prompts that ride along make drafts dear   beside_prompts
@@ -15,6 +16,7 @@ along each session's text. Pure: no clock, no randomness.
 from collections.abc import Callable, Sequence
 
 from shared.control.arbiter import Arbiter, level_of
+from shared.control.auditions import Auditions
 from shared.control.beside_prompts import Riders, pays_beside_prompts
 from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.grants import all_plain, granted, only_one_drafts
@@ -24,6 +26,7 @@ from shared.control.step_costs import StepCosts
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import StepProbes
 from shared.control.steps import SessionLoad, StepOutcome, draft_shape
+from shared.speculation.arm import arm_in_use, at_arm
 from shared.speculation.vocabulary import LAYERSKIP, Decision
 
 OVERHEAD_RATE = 0.05
@@ -66,6 +69,7 @@ class LoadGovernor:
         self._planning = Planning(costs, self.sessions, resume_layer)
         self._arbiter = Arbiter()
         self._probes = StepProbes()
+        self._auditions = Auditions()
         # Steps with drafts by a plan, in force or tried, by level of load.
         self._num_tried: dict[int, int] = {}
         self._overhead_ns = 0.0
@@ -83,7 +87,7 @@ class LoadGovernor:
     def decide(self, loads: Sequence[SessionLoad], *, num_prompts: int = 0) -> list[Decision]:
         """Return each session's decision for the next step, in the order of the loads.
 
-        A decision is the wish itself, the wish at another of the session's exits or with a smaller
+        A decision is the wish itself, the wish at another of the session's arms or with a smaller
         max_draft_len, or a plain one. Its reason is the wish's own where it was granted in full,
         else one of
 
@@ -112,7 +116,7 @@ class LoadGovernor:
             return [load.wished for load in loads]
         if self.costs.pass_ns({0: len(loads)}) is None:
             return all_plain(loads, "no_costs")
-        if self.costs.draft_ns(free[0].wished.exit_layer, 1, 1) is None:
+        if self.costs.draft_ns(arm_in_use(free[0].wished), 1, 1) is None:
             return only_one_drafts(loads, free[0])
         if self._arbiter.is_off(len(loads)):
             return all_plain(loads, "arbiter")
@@ -121,6 +125,10 @@ class LoadGovernor:
         if num_prompts and not self._pays_beside_prompts(free[0], view.plan, num_prompts):
             return all_plain(loads, "prompts")
         if not num_prompts:
+            audition = self._auditions.due_plan(self._step_index, view)
+            if audition is not None:
+                self._is_probing = True
+                return granted(loads, audition, view.plan, self.sessions.blocked(loads))
             if self._probes.is_plain_due(
                 self._step_index, view, is_doubtful=self._arbiter.doubts(len(loads))
             ):
@@ -134,11 +142,11 @@ class LoadGovernor:
         return granted(loads, view.plan, view.plan, self.sessions.blocked(loads))
 
     def _pays_beside_prompts(self, first: SessionLoad, plan: StepPlan, num_prompts: int) -> bool:
-        """Ask of a plan; without an exit of its own all are taken to draft where `first` does."""
-        used = first.wished.at_exit(plan.exit_layer or first.wished.exit_layer)
+        """Ask of a plan; without an arm of its own all are taken to draft where `first` does."""
+        used = at_arm(first.wished, plan.arm or arm_in_use(first.wished))
         riders = Riders(self._num_prompt_rows, num_prompts)
         return pays_beside_prompts(
-            self.costs, plan, used.exit_layer, self._resume_layer(used), riders
+            self.costs, plan, arm_in_use(used), self._resume_layer(used), riders
         )
 
     def shadow(
@@ -189,10 +197,8 @@ class LoadGovernor:
         Returns:
             The sessions whose text was found to have changed.
         """
-        off_exit = self._planning.exit_layer
-        alarms = frozenset(
-            each.key for each in outcome.rounds if self.sessions.note(each, off_exit)
-        )
+        off_arm = self._planning.arm
+        alarms = frozenset(each.key for each in outcome.rounds if self.sessions.note(each, off_arm))
         if outcome.teaches:
             if outcome.rounds:
                 part_ns = (outcome.draft_ns + outcome.pass_ns) / len(outcome.rounds)
@@ -214,8 +220,8 @@ class LoadGovernor:
         self.costs.note_pass(rows, outcome.pass_ns)
         if drafting and not outcome.has_draft_reads:
             num_rows, num_steps = draft_shape([each.num_drafted for each in drafting])
-            exit_layer = max(each.decision.exit_layer for each in drafting)
-            self.costs.note_draft(exit_layer, num_rows, num_steps, outcome.draft_ns)
+            arm = max((arm_in_use(each.decision) for each in drafting), key=self.costs.work_of)
+            self.costs.note_draft(arm, num_rows, num_steps, outcome.draft_ns)
 
     def _note_speed(self, outcome: StepOutcome) -> None:
         """Tell the arbiter of steps as planned and of plain ones; learn the overhead of a step."""

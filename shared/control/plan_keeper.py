@@ -68,7 +68,7 @@ class PlanKeeper:
         doubt = MAX_DOUBT / (1.0 + num_tried / 2.0)
         is_on = current.lens != plain.lens
         best = max([plain, *bests.values()], key=_sure)
-        others = {e: each for e, each in bests.items() if not is_on or e != current.exit_layer}
+        others = {e: each for e, each in bests.items() if not is_on or e != current.arm}
         gain = MIN_CHANGE_GAIN if is_on else self._on_gain + doubt
         proven = self._proven(others, (1.0 + gain) * current.tokens_per_ns)
         if is_fresh:
@@ -80,10 +80,10 @@ class PlanKeeper:
         elif proven is not None:
             chosen = proven
         elif is_on:
-            chosen = max(current, bests.get(current.exit_layer, current), key=_sure)
+            chosen = max(current, bests.get(current.arm, current), key=_sure)
         else:
             chosen = current
-        if chosen.exit_layer != current.exit_layer or (chosen.lens == plain.lens) == is_on:
+        if chosen.arm != current.arm or (chosen.lens == plain.lens) == is_on:
             self._num_better.clear()
         if not is_on and chosen.lens != plain.lens:
             self._on_since = self._num_looks
@@ -92,10 +92,10 @@ class PlanKeeper:
     def _proven(self, others: Mapping[int, StepPlan], least_rate: float) -> StepPlan | None:
         """Return the best of those that promised more than this for long enough, if any."""
         proven = []
-        for exit_layer, best in others.items():
+        for arm, best in others.items():
             is_better = best.tokens_per_ns > least_rate
-            num_better = self._num_better.get(exit_layer, 0) + 1 if is_better else 0
-            self._num_better[exit_layer] = num_better
+            num_better = self._num_better.get(arm, 0) + 1 if is_better else 0
+            self._num_better[arm] = num_better
             if num_better >= NUM_IN_A_ROW:
                 proven.append(best)
         return max(proven, key=_sure, default=None)

@@ -1,7 +1,7 @@
-"""Looks at plans: which draft lengths, at which exit, the sessions of a step keep to. Pure.
+"""Looks at plans: which draft lengths, from which arm, the sessions of a step keep to. Pure.
 
 look      every REPLAN_STEPS steps, and when sessions come or go       step_plan, cost_reader
-          at each exit that sessions may draft from, with what
+          at each arm that sessions may draft from, with what
           each of them would have kept there                           session_files
 keep      until another plan is clearly better                         plan_keeper
 """
@@ -52,9 +52,9 @@ class Planning:
         return self.view is not None and self.view.is_drafting
 
     @property
-    def exit_layer(self) -> int:
+    def arm(self) -> int:
         """That of the plan in force; 0 while there is none."""
-        return self.view.plan.exit_layer if self.view is not None else 0
+        return self.view.plan.arm if self.view is not None else 0
 
     def look(
         self, loads: Sequence[SessionLoad], step_index: int, overhead_ns: float, num_tried: int
@@ -75,64 +75,59 @@ class Planning:
             return view
         is_fresh = set(keys).isdisjoint(self._planned_keys)
         self._planned_keys, self._planned_step = keys, step_index
-        exits = _exits_of(loads)
-        current_exit = view.plan.exit_layer if view is not None else -1
-        if current_exit not in exits:
-            current_exit = exits[0]
+        arms = _arms_of(loads)
+        current_arm = view.plan.arm if view is not None else -1
+        if current_arm not in arms:
+            current_arm = arms[0]
         is_all = is_fresh or len(loads) == 1
-        looked_at = self._looked_at(exits, current_exit, is_all=is_all)
+        looked_at = self._looked_at(arms, current_arm, is_all=is_all)
         planners = self._planners(loads, looked_at, overhead_ns)
-        planner = planners[current_exit]
+        planner = planners[current_arm]
         plain = planner.rate_plain()
-        found = {exit_layer: each.under_caps(plain) for exit_layer, each in planners.items()}
+        found = {arm: each.under_caps(plain) for arm, each in planners.items()}
+        bests = {arm: max(plans, key=_sure) for arm, plans in found.items() if plans}
         plan = self._keeper.choose(
             planner.rate(list(map(self._held_len, loads, planner.outlooks))),
             plain,
-            {
-                exit_layer: max(plans, key=_sure)
-                for exit_layer, plans in found.items()
-                if plans and not self._is_stale(loads, exit_layer)
-            },
+            {arm: best for arm, best in bests.items() if not self._is_stale(loads, arm)},
             _most_expected([plain, *chain(*found.values())]) if is_fresh else None,
             num_tried=num_tried,
             is_fresh=is_fresh,
         )
         for load, draft_len in zip(loads, plan.lens, strict=True):
             self._draft_lens[load.key] = draft_len
-        self.view = PlanView(plan, plain, found.get(plan.exit_layer, []))
+        self.view = PlanView(plan, plain, found.get(plan.arm, []), bests)
         return self.view
 
-    def _looked_at(self, exits: Sequence[int], current_exit: int, *, is_all: bool) -> Sequence[int]:
-        """Return the exits to plan for: all, or that in force and the others by turns."""
+    def _looked_at(self, arms: Sequence[int], current_arm: int, *, is_all: bool) -> Sequence[int]:
+        """Return the arms to plan for: all, or that in force and the others by turns."""
         self._num_looks += 1
-        others = [each for each in exits if each != current_exit]
+        others = [each for each in arms if each != current_arm]
         if is_all or not others:
-            return exits
-        return [current_exit, others[self._num_looks % len(others)]]
+            return arms
+        return [current_arm, others[self._num_looks % len(others)]]
 
-    def _is_stale(self, loads: Sequence[SessionLoad], exit_layer: int) -> bool:
-        """Say whether a session that drafts alone has not been read at an exit of late.
+    def _is_stale(self, loads: Sequence[SessionLoad], arm: int) -> bool:
+        """Say whether a session that drafts alone has not been read at an arm of late.
 
-        Text is easy and hard by turns, for all exits alike: one that was last read where it was
+        Text is easy and hard by turns, for all arms alike: one that was last read where it was
         easy looks better than the one in use, for no other reason.
         """
         if len(loads) > 1 or self.view is None or not self.view.is_drafting:
             return False
         evidence = self._sessions.evidence(loads[0].key)
-        return evidence is not None and evidence.is_stale(exit_layer)
+        return evidence is not None and evidence.is_stale(arm)
 
     def _planners(
-        self, loads: Sequence[SessionLoad], exits: Sequence[int], overhead_ns: float
+        self, loads: Sequence[SessionLoad], arms: Sequence[int], overhead_ns: float
     ) -> dict[int, StepPlanner]:
-        """Return a planner for each of these exits, at the costs of now."""
+        """Return a planner for each of these arms, at the costs of now."""
         if self._reader is None or self._num_looks % READER_LOOKS == 0:
             self._reader = self._costs.reader()
         planners = {}
-        for exit_layer in exits:
-            outlooks = [
-                self._sessions.outlook(load, exit_layer, self._resume_layer) for load in loads
-            ]
-            planners[exit_layer] = StepPlanner(self._reader, outlooks, overhead_ns, exit_layer)
+        for arm in arms:
+            outlooks = [self._sessions.outlook(load, arm, self._resume_layer) for load in loads]
+            planners[arm] = StepPlanner(self._reader, outlooks, overhead_ns, arm)
         return planners
 
     def _held_len(self, load: SessionLoad, outlook: Outlook) -> int:
@@ -160,7 +155,7 @@ def _most_expected(plans: Sequence[StepPlan]) -> StepPlan:
     return max(plans, key=lambda plan: plan.expected_per_ns)
 
 
-def _exits_of(loads: Sequence[SessionLoad]) -> list[int]:
-    """Return the exits that a plan may be made for; 0, each session's own, where none is free."""
+def _arms_of(loads: Sequence[SessionLoad]) -> list[int]:
+    """Return the arms that a plan may be made for; 0, each session's own, where none is free."""
     free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
-    return sorted({exit_layer for load in free for exit_layer in load.exits}) or [0]
+    return sorted({arm for load in free for arm in load.arms}) or [0]

@@ -1,7 +1,7 @@
 """What the governor keeps of every session: its evidence, its guard, and what it began with. Pure.
 
 open      behind its prompt, with what an earlier turn or its kind of text left
-outlook   what its draft would bring at an exit; nothing while its guard holds it back
+outlook   what its draft would bring from an arm; nothing while its guard holds it back
 shadow    which exits are to be read of it in the next step
 note      what its round showed, and took
 forget    its end
@@ -10,14 +10,15 @@ forget    its end
 import logging
 from collections.abc import Callable, Sequence
 
-from shared.control.evidence.evidence_book import READ_OUT_METHODS, EvidenceBook
+from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.evidence.prior import Prior
 from shared.control.evidence.session_evidence import SessionEvidence
 from shared.control.evidence.survival import Survival
 from shared.control.session_guard import SessionGuard
 from shared.control.step_plan import Outlook
 from shared.control.steps import RoundOutcome, SessionLoad
-from shared.speculation.vocabulary import LAYERSKIP, OFF, Decision
+from shared.speculation.arm import arm_in_use, at_arm, is_read_out, method_of
+from shared.speculation.vocabulary import LAYERSKIP, Decision
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class SessionFiles:
         self._guards: dict[str, SessionGuard] = {}
         # Of sessions that are not open yet: what they begin with.
         self._carried: dict[str, tuple[Prior | None, bytes | None]] = {}
-        # Made of what was told last of an exit.
+        # Made of what was told last of an arm.
         self._outlooks: dict[str, dict[int, Outlook]] = {}
         # Sessions all of whose exits are read in the step at hand.
         self._num_read = 0
@@ -49,8 +50,8 @@ class SessionFiles:
         """Begin to know a session; nothing if it is known."""
         if load.key not in self._guards:
             self._guards[load.key] = SessionGuard()
-            method = LAYERSKIP if load.wished.method == OFF else load.wished.method
-            self.book.open(load.key, load.sampling_class, _exits_of(load), method=method)
+            method = _source_method(load)
+            self.book.open(load.key, load.sampling_class, _arms_of(load), method=method)
             self.adopt(load.key, *self._carried.pop(load.key, (None, None)))
 
     def adopt(self, key: str, prior: Prior | None, saved: bytes | None) -> None:
@@ -87,23 +88,23 @@ class SessionFiles:
         return frozenset(load.key for load in loads if self._guards[load.key].is_off)
 
     def outlook(
-        self, load: SessionLoad, exit_layer: int, resume_layer: Callable[[Decision], int]
+        self, load: SessionLoad, arm: int, resume_layer: Callable[[Decision], int]
     ) -> Outlook:
-        """Return what a session's draft would bring and take at an exit, up to its wish.
+        """Return what a session's draft would bring and take at an arm, up to its wish.
 
         At its own one where it may not choose, or not that one.
         """
         wished = load.wished
         if wished.is_off or (not load.is_pinned and self._guards[load.key].is_off):
             return Outlook()
-        if exit_layer not in load.exits:
-            exit_layer = wished.exit_layer
-        survival = self.book.survival(load.key, exit_layer, wished.max_draft_len)
+        if arm not in load.arms:
+            arm = arm_in_use(wished)
+        survival = self.book.survival(load.key, arm, wished.max_draft_len)
         told = self._outlooks.setdefault(load.key, {})
-        outlook = told.get(exit_layer)
+        outlook = told.get(arm)
         if outlook is None or outlook.kept is not survival.kept:
-            layer = resume_layer(wished.at_exit(exit_layer))
-            outlook = told[exit_layer] = _outlook(survival, exit_layer, layer, load.is_pinned)
+            layer = resume_layer(at_arm(wished, arm))
+            outlook = told[arm] = _outlook(survival, arm, layer, load.is_pinned)
         return outlook
 
     def shadow(
@@ -128,12 +129,12 @@ class SessionFiles:
             if load.read_exits:
                 found[load.key] = load.read_exits
             elif is_due:
-                found[load.key] = _exits_of(load)
+                found[load.key] = tuple(filter(is_read_out, _arms_of(load)))
                 most -= 1
             elif (
                 not decision.is_off
                 and decision.stop_threshold > 0.0
-                and decision.method in READ_OUT_METHODS
+                and is_read_out(arm_in_use(decision))
             ):
                 found[load.key] = ()
         self._num_read = sum(map(bool, found.values()))
@@ -141,15 +142,15 @@ class SessionFiles:
 
     # --- learning -------------------------------------------------------------------------------
 
-    def note(self, each: RoundOutcome, off_exit: int) -> bool:
+    def note(self, each: RoundOutcome, off_arm: int) -> bool:
         """Take what a round showed; return whether the session's text was found to have changed.
 
-        off_exit: the exit that would draft, where none did; 0: not known.
+        off_arm: the arm that would draft, where none did; 0: not known.
         """
         if each.observation is None or each.key not in self.book:
             return False
-        exit_in_use = each.decision.exit_layer if each.num_drafted else off_exit
-        return self.book.note(each.key, each.observation, exit_in_use or None)
+        arm = arm_in_use(each.decision) if each.num_drafted else off_arm
+        return self.book.note(each.key, each.observation, arm or None)
 
     def note_reads(self, read_ns: int, part_ns: float) -> None:
         """Take what reading exits took in a step, and one session's part of that step."""
@@ -170,14 +171,25 @@ class SessionFiles:
                 )
 
 
-def _outlook(survival: Survival, exit_layer: int, resume_layer: int, is_pinned: bool) -> Outlook:
+def _outlook(survival: Survival, arm: int, resume_layer: int, is_pinned: bool) -> Outlook:
     sure: list[float] = []
     for kept, error in zip(survival.kept, survival.errors, strict=True):
         worth = max(0.0, kept - NUM_DOUBTED * error)
         # What is sure must fall with the place, as what is likely does.
         sure.append(min(worth, sure[-1]) if sure else worth)
-    return Outlook(survival.kept, exit_layer, resume_layer, is_pinned, sure)
+    return Outlook(survival.kept, arm, resume_layer, is_pinned, sure)
 
 
-def _exits_of(load: SessionLoad) -> tuple[int, ...]:
-    return load.exits or (load.wished.exit_layer,)
+def _arms_of(load: SessionLoad) -> tuple[int, ...]:
+    if load.arms or load.wished.is_off:
+        return load.arms
+    return (arm_in_use(load.wished),)
+
+
+def _source_method(load: SessionLoad) -> str:
+    """Return the method whose priors a session begins with: that of all its arms, else layerskip's.
+
+    Sessions that may choose among methods are counted together.
+    """
+    methods = {method_of(arm) for arm in _arms_of(load)}
+    return methods.pop() if len(methods) == 1 else LAYERSKIP

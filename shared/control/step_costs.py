@@ -8,9 +8,9 @@ behind every pass, whatever layers its rows join at:
     time      = (1 - s_1) * w  +  (s_1 - s_2) * w  +  s_2 * w        at the rows above
 
 with s_E the share of a pass that lies behind layer E: from the layers at first, then as measured.
-A draft phase of k drafts is k + 1 alike steps and a hand-over, each exit with a curve of its own:
+A draft phase of k drafts is k + 1 alike steps and a hand-over, each arm with a curve of its own:
 
-    time      = H + (k + 1) * u_E(b)                                 b rows per step
+    time      = H + (k + 1) * u_A(b)                                 b rows per step
 
 Both are read at the machine's present pace: when another process takes a core, what was not
 measured since is slower too. A measurement takes O(1), a reading microseconds.
@@ -22,15 +22,20 @@ from math import log
 from shared.control.cost_reader import CostReader
 from shared.control.pace import OUTLIER, Pace
 from shared.control.row_curve import RowCurve
+from shared.speculation.arm import exit_layer_of, method_of
+from shared.speculation.vocabulary import KANGAROO, SWIFT
 
 # Layers that final norm, head and choice weigh, until measured.
 HEAD_LAYERS = 1.0
+# Layers that a draft adapter weighs, and share of all that a skip set leaves, until measured.
+ADAPTER_LAYERS = 0.4
+KEPT_SHARE = 0.55
 # Measurements behind a reading before its errors tell of the machine.
 NUM_MATURE = 8
 # A share stays this near to what the layers say, and moves so slowly.
 MAX_SHARE_ERROR = 1.25
 SHARE_RATE = 0.003
-# Draft phases of an exit before anything is read from them, of which the middle one counts: the
+# Draft phases of an arm before anything is read from them, of which the middle one counts: the
 # first of a process takes several times as long, and would make drafting look hopeless for good.
 NUM_FIRST_DRAFTS = 3
 # Measurements that a time from elsewhere weighs.
@@ -48,7 +53,7 @@ class StepCosts:
         self._pass_curve = RowCurve()
         self._shares: dict[int, float] = {}
         self._draft_curves: dict[int, RowCurve] = {}
-        # By exit: (parts, ns) of its first phases.
+        # By arm: (parts, ns) of its first phases.
         self._first_drafts: dict[int, list[tuple[Parts, float]]] = {}
         self._hand_over = _HandOver()
         self._pass_pace = Pace()
@@ -56,11 +61,11 @@ class StepCosts:
 
     # --- drafts ---------------------------------------------------------------------------------
 
-    def note_draft(self, exit_layer: int, num_sessions: float, num_steps: int, ns: float) -> None:
+    def note_draft(self, arm: int, num_sessions: float, num_steps: int, ns: float) -> None:
         """Learn from a draft phase, hand-over included.
 
         Args:
-            exit_layer: E; the deepest of the phase where there were several.
+            arm: the dearest of the phase where there were several, by `work_of`.
             num_sessions: mean rows of its steps; `draft_shape` tells it from the draft lengths.
             num_steps: drafts of the longest, at least 1; the closing step is not counted.
             ns: wall time; 0 and less is not noted.
@@ -69,9 +74,9 @@ class StepCosts:
             return
         ns /= self._pass_pace.factor
         parts = [(num_sessions, num_steps + 1.0)]
-        curve = self._draft_curves.get(exit_layer)
+        curve = self._draft_curves.get(arm)
         if curve is None:
-            self._note_first_draft(exit_layer, parts, ns)
+            self._note_first_draft(arm, parts, ns)
             return
         hand_over_ns = self._hand_over.ns
         steps_ns = (num_steps + 1) * curve.at(num_sessions)
@@ -84,35 +89,43 @@ class StepCosts:
         if is_mature and abs(log_ratio) < OUTLIER:
             self._hand_over.note(num_steps + 1, ns / pace, curve.at(num_sessions))
 
-    def _note_first_draft(self, exit_layer: int, parts: Parts, ns: float) -> None:
-        first = self._first_drafts.setdefault(exit_layer, [])
+    def _note_first_draft(self, arm: int, parts: Parts, ns: float) -> None:
+        first = self._first_drafts.setdefault(arm, [])
         first.append((parts, ns))
         if len(first) < NUM_FIRST_DRAFTS:
             return
         # The middle one by its time per step.
         first.sort(key=lambda each: each[1] / each[0][0][1])
-        curve = self._draft_curves[exit_layer] = RowCurve()
+        curve = self._draft_curves[arm] = RowCurve()
         curve.start(*first[len(first) // 2])
-        del self._first_drafts[exit_layer]
+        del self._first_drafts[arm]
 
-    def draft_ns(self, exit_layer: int, num_sessions: float, num_steps: float) -> float | None:
+    def draft_ns(self, arm: int, num_sessions: float, num_steps: float) -> float | None:
         """Predict a draft phase; arguments as of `note_draft`, of which expectations will do.
 
-        0 without drafts. None while too few were measured at every exit.
+        0 without drafts. None while too few were measured at every arm.
         """
         if num_steps <= 0 or num_sessions <= 0:
             return 0.0
         if not self._draft_curves:
             return None
         scale = 1.0
-        curve = self._draft_curves.get(exit_layer)
+        curve = self._draft_curves.get(arm)
         if curve is None:
-            nearest = min(self._draft_curves, key=lambda known: abs(known - exit_layer))
+            work = self.work_of(arm)
+            nearest = min(self._draft_curves, key=lambda known: abs(self.work_of(known) - work))
             curve = self._draft_curves[nearest]
-            scale = (exit_layer + HEAD_LAYERS) / (nearest + HEAD_LAYERS)
+            scale = (work + HEAD_LAYERS) / (self.work_of(nearest) + HEAD_LAYERS)
         steps_ns = scale * (num_steps + 1) * curve.at(num_sessions)
         pace = self._pass_pace.factor * self._draft_pace.factor
         return pace * (self._hand_over.ns + steps_ns)
+
+    def work_of(self, arm: int) -> float:
+        """Return the layers that a draft step of an arm runs, as a guess until it is measured."""
+        method, exit_layer = method_of(arm), exit_layer_of(arm)
+        if method == KANGAROO:
+            return exit_layer + ADAPTER_LAYERS
+        return KEPT_SHARE * self._num_layers if method == SWIFT else float(exit_layer)
 
     # --- passes ---------------------------------------------------------------------------------
 
@@ -225,11 +238,11 @@ class StepCosts:
     def to_cells(self) -> dict[str, tuple[float, float]]:
         """Return (ns, measurements) by field, at the machine's usual pace.
 
-        `v:0:n:0` is a pass of n rows through all layers, `d:E:b:0` a draft step of b rows.
+        `v:0:n:0` is a pass of n rows through all layers, `d:A:b:0` a draft step of b rows at arm A.
         """
         cells = {f"v:0:{rows}:0": each for rows, each in self._pass_curve.measured().items()}
-        for exit_layer, curve in list(self._draft_curves.items()):
-            cells |= {f"d:{exit_layer}:{b}:0": each for b, each in curve.measured().items()}
+        for arm, curve in list(self._draft_curves.items()):
+            cells |= {f"d:{arm}:{b}:0": each for b, each in curve.measured().items()}
         return cells
 
     def restore(self, cells: Mapping[str, float]) -> None:
@@ -246,11 +259,11 @@ class StepCosts:
             if kind in ("v", "d") and len(numbers) == 3 and all(map(str.isdecimal, numbers)):
                 found.setdefault((kind, int(numbers[0])), {})[int(numbers[1])] = ns
         self._pass_curve.restore(found.pop(("v", 0), {}), RESTORED_COUNT)
-        for (kind, exit_layer), times in found.items():
+        for (kind, arm), times in found.items():
             curve = RowCurve()
             curve.restore(times, RESTORED_COUNT)
             if kind == "d" and curve.is_known:
-                self._draft_curves[exit_layer] = curve
+                self._draft_curves[arm] = curve
 
 
 class _HandOver:

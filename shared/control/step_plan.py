@@ -1,4 +1,4 @@
-"""The draft lengths with which a step delivers most tokens per time, at one exit layer. Pure.
+"""The draft lengths with which a step delivers most tokens per time, from one arm. Pure.
 
     rate(lens) = ( B + sum over sessions s, places j <= d_s of P_s(first j kept) )
                  / ( draft phase + verify pass + overhead )
@@ -35,13 +35,13 @@ class Outlook:
     """What one session's draft would bring.
 
     kept: P(the first j drafts are kept), j = 1 .. its wish; empty: the session stays plain.
-    exit_layer: of its draft; resume_layer: where verification takes its rows up.
+    arm: of its draft; resume_layer: where verification takes its rows up.
     is_fixed: whether it drafts as long as it wishes, whatever that costs.
     sure: `kept` less what its error makes doubtful; falls with j too. Empty: `kept` itself.
     """
 
     kept: Sequence[float] = ()
-    exit_layer: int = 0
+    arm: int = 0
     resume_layer: int = 0
     is_fixed: bool = False
     sure: Sequence[float] = ()
@@ -57,7 +57,7 @@ class StepPlan(NamedTuple):
 
     tokens_per_ns: for sure, by which plans compare; expected_per_ns: in the mean.
     price: what the last place taken brings; a session that joins takes places of no less.
-    exit_layer: of the sessions that are free to choose.
+    arm: of the sessions that are free to choose.
     """
 
     lens: tuple[int, ...]
@@ -65,7 +65,7 @@ class StepPlan(NamedTuple):
     step_ns: float
     price: float = 1.0
     expected_per_ns: float = 0.0
-    exit_layer: int = 0
+    arm: int = 0
 
     @property
     def max_len(self) -> int:
@@ -81,16 +81,16 @@ class StepPlanner:
         costs: CostReader,
         outlooks: Sequence[Outlook],
         overhead_ns: float,
-        exit_layer: int = 0,
+        arm: int = 0,
     ) -> None:
-        """Take the costs of now and the sessions, at least one, at an exit."""
+        """Take the costs of now and the sessions, at least one, at an arm."""
         self._costs = costs
         self._outlooks = outlooks
         self._overhead_ns = overhead_ns
-        self._exit_layer = exit_layer
+        self._arm = arm
         self._fixed = [len(each.kept) if each.is_fixed else 0 for each in outlooks]
-        free = {(each.exit_layer, each.resume_layer) for each in outlooks if each.kept}
-        # Where all drafts come from one exit: that, and where they are verified from.
+        free = {(each.arm, each.resume_layer) for each in outlooks if each.kept}
+        # Where all drafts come from one arm: that, and where they are verified from.
         self._even = free.pop() if len(free) == 1 and not any(self._fixed) else None
 
     @property
@@ -165,7 +165,7 @@ class StepPlanner:
             if best is None or rate > best_rate:
                 price, expected = outlook.worth[cap - 1], (num_expected + kept[cap - 1]) / step_ns
                 best_rate = rate
-                best = StepPlan(tuple(lens), rate, step_ns, price, expected, self._exit_layer)
+                best = StepPlan(tuple(lens), rate, step_ns, price, expected, self._arm)
             plans.append(best)
         return plans
 
@@ -211,7 +211,7 @@ class StepPlanner:
             step_ns,
             price,
             (len(lens) + sum(kept)) / step_ns,
-            self._exit_layer,
+            self._arm,
         )
 
     def _taken_ns(
@@ -224,18 +224,19 @@ class StepPlanner:
         return self._costs.even_ns(*self._even, num_plain, num_rows, longest) + self._overhead_ns
 
     def _step_ns(self, lens: Sequence[int]) -> float:
-        """Predict a step of given lengths, whatever exits they come from."""
+        """Predict a step of given lengths, whatever arms they come from."""
         if self._even is not None:
             num_taken, num_drafting = sum(lens), sum(map(bool, lens))
             return self._taken_ns(lens, num_drafting, num_taken, max(lens))
         rows: dict[int, int] = {}
-        num_draft_rows = longest = exit_layer = 0
+        num_draft_rows = longest = 0
+        arms: set[int] = set()
         for each, draft_len in zip(self._outlooks, lens, strict=True):
             layer = each.resume_layer if draft_len else 0
             rows[layer] = rows.get(layer, 0) + draft_len + 1
             if draft_len:
                 num_draft_rows += draft_len + 1
                 longest = max(longest, draft_len)
-                exit_layer = max(exit_layer, each.exit_layer)
-        step_ns = self._costs.mixed_ns(rows, exit_layer, num_draft_rows, longest)
+                arms.add(each.arm)
+        step_ns = self._costs.mixed_ns(rows, arms, num_draft_rows, longest)
         return step_ns + self._overhead_ns

@@ -9,8 +9,8 @@ what it is predicted to lose stays under PROBE_LOSS of the time. A trial stretch
 MAX_STRETCH times, and is left out where it would lose a lot.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from shared.control.step_plan import StepPlan
 
@@ -31,12 +31,14 @@ MIN_TRIAL_LOSS = 0.05
 class PlanView:
     """The plan in force and what is beside it, for the same sessions.
 
-    under_caps: the best plans that draft, shortest first.
+    under_caps: the best plans that draft from the same arm, shortest first.
+    bests: the best plan that drafts from each arm that was looked at.
     """
 
     plan: StepPlan
     plain: StepPlan
     under_caps: Sequence[StepPlan]
+    bests: Mapping[int, StepPlan] = field(default_factory=dict)
 
     @property
     def is_drafting(self) -> bool:
@@ -81,7 +83,7 @@ class StepProbes:
             return False
         if step_index < self._plain_step:
             return False
-        loss = 0.0 if is_doubtful else _loss(view.plan, view.plain)
+        loss = 0.0 if is_doubtful else loss_of(view.plan, view.plain)
         self._plain_step = step_index + num_steps_for(loss)
         return True
 
@@ -102,7 +104,7 @@ class StepProbes:
         self._num_trials += 1
         trial = trials[self._num_trials % len(trials)]
         least = MIN_TRIAL_LOSS * trial.step_ns / view.plan.step_ns
-        num_steps = num_steps_for(max(least, _loss(view.plan, trial)))
+        num_steps = num_steps_for(max(least, loss_of(view.plan, trial)))
         self._trial_step = step_index + num_steps
         self._num_to_wait = num_steps - MIN_STEPS
         return trial
@@ -113,6 +115,6 @@ def num_steps_for(loss: float) -> int:
     return max(MIN_STEPS, min(MAX_STEPS, int(loss / PROBE_LOSS)))
 
 
-def _loss(plan: StepPlan, probe: StepPlan) -> float:
-    """Return what a probe loses, in steps of the plan."""
+def loss_of(plan: StepPlan, probe: StepPlan) -> float:
+    """Return what a probe is predicted to lose, in steps of the plan; below 0: what it gains."""
     return (1.0 - probe.tokens_per_ns / plan.tokens_per_ns) * probe.step_ns / plan.step_ns

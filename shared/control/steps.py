@@ -20,7 +20,7 @@ class SessionLoad:
 
     wished: clamped to the session's room; the governor may shorten it or turn it off.
     is_pinned: the wish is kept whatever the load.
-    exits: those that the governor may choose from, ascending; empty: the wished one alone.
+    arms: those that the governor may choose from, ascending; empty: the wished one alone.
     sampling_class: of the session's sampling; acceptance does not carry over between classes.
     read_exits: exits that its own policy needs read in every round.
     """
@@ -28,7 +28,7 @@ class SessionLoad:
     key: str
     wished: Decision
     is_pinned: bool = False
-    exits: tuple[int, ...] = ()
+    arms: tuple[int, ...] = ()
     sampling_class: str = "greedy"
     read_exits: tuple[int, ...] = ()
 

@@ -15,6 +15,7 @@ from shared.ids import SessionId, TokenId
 OFF = "off"
 LAYERSKIP = "layerskip"
 KANGAROO = "kangaroo"
+SWIFT = "swift"
 MIN_TEMPERATURE = 1e-5
 
 

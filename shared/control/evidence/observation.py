@@ -31,7 +31,7 @@ class Observation:
     """What a round showed.
 
     num_positions: committed and emitted, at least 0; nothing behind an end of the session counts.
-    reads: by exit layer, one entry per position; None where that exit was not read.
+    reads: by arm, one entry per position; None where that arm was not read.
     """
 
     num_positions: int
@@ -40,7 +40,7 @@ class Observation:
 
 def observe(
     committed: Sequence[TokenId],
-    exit_layer: int,
+    arm: int,
     draft: Draft | None,
     shadow: Iterable[ShadowRead],
     path: Sequence[int] = (),
@@ -49,8 +49,8 @@ def observe(
 
     Args:
         committed: tokens kept of the round, accepted drafts first.
-        exit_layer: E of the draft; of no meaning without one.
-        draft: the round's draft, whose tokens are E's own choices; None in a plain round.
+        arm: that drafted; of no meaning without a draft.
+        draft: the round's draft, whose tokens are the arm's own choices; None in a plain round.
         shadow: reads of other exits, and of E behind the last draft, or all rows of a tree.
         path: the nodes of a tree that were accepted.
     """
@@ -73,7 +73,7 @@ def observe(
             note(each.exit_layer, row, token, confidence)
     if draft is not None:
         for row, (token, confidence) in _own_choices(draft):
-            note(exit_layer, row, token, confidence)
+            note(arm, row, token, confidence)
     return Observation(num_positions, reads)
 
 

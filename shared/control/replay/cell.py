@@ -187,7 +187,7 @@ class ReplayCell:
         return SessionLoad(
             session.key,
             clamp(self.wished, session.limits),
-            exits=self.exits,
+            arms=self.exits,
             sampling_class=self.sampling_class,
         )
 

@@ -166,6 +166,15 @@ class Method(Protocol):
         """
         ...
 
+    def exit_layers(self, exits: Sequence[int], means: DraftMeans) -> Sequence[int]:
+        """Return the exit layers E that a policy may choose from.
+
+        Args:
+            exits: those that the cell's settings name for early read-outs.
+            means: what there is to draft with.
+        """
+        ...
+
     def check(self, decision: Decision, means: DraftMeans) -> None:
         """Refuse a decision that this method cannot run; InvalidRequest names the field."""
         ...

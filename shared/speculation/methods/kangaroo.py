@@ -54,6 +54,10 @@ class Kangaroo:
             KANGAROO, exit_layer, DEFAULT_DRAFT_LEN, DEFAULT_STOP_THRESHOLD, given.reason
         )
 
+    def exit_layers(self, exits: Sequence[int], means: DraftMeans) -> Sequence[int]:
+        """Return those that an adapter hangs on."""
+        return means.adapter_layers
+
     def check(self, decision: Decision, means: DraftMeans) -> None:
         """Refuse exits that no adapter hangs on."""
         if fault := self.fault(means):

@@ -49,6 +49,10 @@ class LayerSkip:
         """The cell's settings are made for this method."""
         return replace(given, method=LAYERSKIP)
 
+    def exit_layers(self, exits: Sequence[int], means: DraftMeans) -> Sequence[int]:
+        """Return those of the settings."""
+        return exits
+
     def check(self, decision: Decision, means: DraftMeans) -> None:
         """Refuse exits outside [1, L-1]: 0 drafts nothing and L leaves nothing to verify."""
         if not 1 <= decision.exit_layer <= means.num_layers - 1:

@@ -29,7 +29,7 @@ def costs_of(row_ms: float) -> StepCosts:
 def plan_of(lens: tuple[int, ...], num_kept: float, step_ms: float) -> StepPlan:
     step_ns = MS * step_ms
     rate = (len(lens) + num_kept) / step_ns
-    return StepPlan(lens, rate, step_ns, expected_per_ns=rate, exit_layer=EXIT_LAYER)
+    return StepPlan(lens, rate, step_ns, expected_per_ns=rate, arm=EXIT_LAYER)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ PLAIN = plan(0, 1.0)
 def look(
     keeper: PlanKeeper, current: StepPlan, *bests: StepPlan, num_tried: int = TRIED
 ) -> StepPlan:
-    by_exit = {best.exit_layer: best for best in bests}
+    by_exit = {best.arm: best for best in bests}
     return keeper.choose(current, PLAIN, by_exit, num_tried=num_tried, is_fresh=False)
 
 
@@ -54,16 +54,16 @@ def test_another_length_is_taken_at_once() -> None:
 def test_another_exit_needs_a_small_gain_twice() -> None:
     keeper = PlanKeeper()
     current = plan(4, 1.2)
-    poor = plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) - 0.001)._replace(exit_layer=3)
-    good = plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) + 0.001)._replace(exit_layer=3)
+    poor = plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) - 0.001)._replace(arm=3)
+    good = plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) + 0.001)._replace(arm=3)
     assert look(keeper, current, poor) is current
     assert look(keeper, current, poor) is current
     assert look(keeper, current, good) is current
     assert look(keeper, current, good) is good
 
 
-def at_exit(exit_layer: int, rate: float) -> StepPlan:
-    return plan(4, rate)._replace(exit_layer=exit_layer)
+def at_exit(arm: int, rate: float) -> StepPlan:
+    return plan(4, rate)._replace(arm=arm)
 
 
 def test_exits_are_proven_each_by_looks_of_its_own() -> None:

@@ -96,7 +96,7 @@ GOODPUT_RULES = replace(RULES, policy="goodput", exits=(1, 2))
 
 def test_who_says_nothing_gets_the_worker_s_policy_and_its_exits() -> None:
     found = read_request(make(), GOODPUT_RULES)
-    assert (found.policy, found.exits) == ("goodput", (1, 2))
+    assert (found.policy, found.arms) == ("goodput", (1, 2))
     assert found.wished == Decision(LAYERSKIP, 1, 8, 0.25, "policy")
 
 
@@ -106,14 +106,14 @@ def test_who_says_nothing_gets_the_worker_s_policy_and_its_exits() -> None:
 def test_who_names_a_setting_wants_that_setting(setting: dict[str, float]) -> None:
     speculation = pb.SpeculationParams(**setting)  # type: ignore[arg-type]
     found = read_request(make(speculation=speculation), GOODPUT_RULES)
-    assert (found.policy, found.exits) == ("static", ())
+    assert (found.policy, found.arms) == ("static", ())
     assert found.wished.reason == "pinned"
 
 
 def test_a_policy_keeps_to_the_settings_named_beside_it() -> None:
     speculation = pb.SpeculationParams(policy="goodput", exit_layer=2, max_draft_len=3)
     found = read_request(make(speculation=speculation), GOODPUT_RULES)
-    assert (found.policy, found.exits) == ("goodput", (2,))
+    assert (found.policy, found.arms) == ("goodput", (2,))
     assert found.wished == Decision(LAYERSKIP, 2, 3, 0.25, "policy")
 
 
