@@ -362,7 +362,7 @@ def test_the_governor_sees_to_it_that_every_exit_of_a_young_session_is_read(
         sampling=SAMPLINGS[mode],
         wished=Decision(LAYERSKIP, 2, MAX_DRAFT_LEN, reason="policy"),
     )
-    request = replace(request, policy=GOODPUT, exits=EXITS)
+    request = replace(request, policy=GOODPUT, arms=EXITS)
     cell = EngineHarness(stack, drafter_of(sides, "llama", "raw", is_split), SHEDDING)
     with cell:
         [recorded] = cell.run(request)

@@ -17,6 +17,7 @@ from shared.control.policies.registry import GOODPUT
 from shared.control.policies.static import NAME as STATIC
 from shared.errors import PoolExhausted, QueueFull, ShortstackError
 from shared.model.page_table import PageTable
+from shared.speculation.arm import arm_of
 from shared.speculation.vocabulary import LAYERSKIP, Decision, Extent, FinishReason, SamplingParams
 from tests.engine_harness import Recorded, make_request
 from tests.golden.draft_sides import PENALISED
@@ -103,12 +104,13 @@ def request_of(arrival: Arrival, index: int, known: Sequence[Sequence[int]]) -> 
         priority=arrival.priority,
         is_pinned=arrival.is_pinned,
         policy=GOODPUT if arrival.chooses_exit else STATIC,
-        exits=_exits_of(arrival) if arrival.chooses_exit else (),
+        arms=_arms_of(arrival) if arrival.chooses_exit else (),
     )
 
 
-def _exits_of(arrival: Arrival) -> tuple[int, ...]:
-    return (1, 2, 3) if arrival.method == LAYERSKIP else (arrival.exit_layer,)
+def _arms_of(arrival: Arrival) -> tuple[int, ...]:
+    own = arm_of(arrival.method, arrival.exit_layer)
+    return tuple(sorted({1, 2, 3, own}))
 
 
 class TextCheck:

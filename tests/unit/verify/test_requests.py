@@ -9,7 +9,9 @@ from services.verify.requests import MAX_LOGPROBS, RequestRules, read_request
 from shared.control.fair_queue import Priority
 from shared.errors import InvalidRequest
 from shared.rpc import shortstack_pb2 as pb
+from shared.speculation.arm import arm_of
 from shared.speculation.vocabulary import (
+    KANGAROO,
     LAYERSKIP,
     OFF,
     PLAIN_DECISION,
@@ -115,6 +117,31 @@ def test_a_policy_keeps_to_the_settings_named_beside_it() -> None:
     found = read_request(make(speculation=speculation), GOODPUT_RULES)
     assert (found.policy, found.arms) == ("goodput", (2,))
     assert found.wished == Decision(LAYERSKIP, 2, 3, 0.25, "policy")
+
+
+ARM_RULES = replace(GOODPUT_RULES, adapter_layers=(2,), methods=(LAYERSKIP, KANGAROO))
+
+
+@pytest.mark.parametrize(
+    ("fields", "arms"),
+    [
+        ({}, (1, 2, arm_of(KANGAROO, 2))),
+        ({"method": KANGAROO}, (arm_of(KANGAROO, 2),)),
+        ({"method": LAYERSKIP}, (1, 2)),
+        ({"policy": "del"}, (1, 2)),
+    ],
+    ids=str,
+)
+def test_methods_are_arms_beside_exits_unless_one_is_named(
+    fields: dict[str, str], arms: tuple[int, ...]
+) -> None:
+    speculation = pb.SpeculationParams(**fields)  # type: ignore[arg-type]
+    assert read_request(make(speculation=speculation), ARM_RULES).arms == arms
+
+
+def test_a_method_that_the_cell_cannot_run_is_no_arm() -> None:
+    rules = replace(ARM_RULES, adapter_layers=())
+    assert read_request(make(), rules).arms == (1, 2)
 
 
 def test_forced_speculation_is_static_and_off_is_off_whatever_the_policy() -> None:

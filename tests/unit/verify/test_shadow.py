@@ -17,6 +17,7 @@ from services.verify.shadow import (
 )
 from shared.ids import TokenId
 from shared.speculation.vocabulary import (
+    KANGAROO,
     LAYERSKIP,
     PLAIN_DECISION,
     Decision,
@@ -57,6 +58,12 @@ def test_shallower_exits_are_the_draft_workers_and_the_others_the_verify_workers
 def test_with_no_exits_wished_the_one_in_use_is_read_behind_the_draft() -> None:
     assert shadow_plan(at(3), ()) == ((), (ExitWish(3, CLOSING_ROW),))
     assert shadow_plan(PLAIN_DECISION, ()) == ((), ())
+
+
+def test_drafts_of_an_adapter_say_nothing_of_the_exit_that_it_hangs_on() -> None:
+    plan = shadow_plan(Decision(KANGAROO, 3, 4), EXITS)
+    assert plan.draft_exits == tuple(each for each in EXITS if each < 3)
+    assert plan.verify_wishes == tuple(ExitWish(each) for each in EXITS if each >= 3)
 
 
 def running_session(session_id: str) -> Session:
