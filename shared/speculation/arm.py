@@ -52,4 +52,5 @@ def at_arm(decision: Decision, arm: int) -> Decision:
     method = method_of(arm)
     if method == decision.method:
         return decision.at_exit(exit_layer_of(arm))
-    return replace(decision, method=method, exit_layer=exit_layer_of(arm))
+    # How far drafts may branch is no matter of another method.
+    return replace(decision, method=method, exit_layer=exit_layer_of(arm), tree=None)

@@ -25,6 +25,7 @@ from shared.speculation.vocabulary import (
     Decision,
     SamplingParams,
     StopParams,
+    TreeBudget,
 )
 from tests.engine_harness import (
     EngineHarness,
@@ -45,6 +46,10 @@ PAGE_SIZES = (1, 4, 16)
 BATCHES = (1, 3)
 NUM_CASES = {LAYERSKIP: 84, KANGAROO: 42}
 THRESHOLDS = {LAYERSKIP: (0.0,), KANGAROO: (0.0, 0.6, 1.01)}
+TREES: dict[str, tuple[TreeBudget | None, ...]] = {
+    LAYERSKIP: (None, TreeBudget(MAX_DRAFT_LEN, 3, 1.0), TreeBudget(MAX_DRAFT_LEN, 2, 0.6)),
+    KANGAROO: (None,),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Case:
     is_split: bool
     is_sampled: bool
     threshold: float
+    tree: TreeBudget | None
     method: str
 
     def __str__(self) -> str:
@@ -66,7 +72,7 @@ class Case:
         mode = "sampled" if self.is_sampled else "greedy"
         return (
             f"{self.kind}-E{self.exit_layer}-d{self.draft_len}-page{self.page_size}-"
-            f"batch{self.batch}-{flavour}-{mode}"
+            f"batch{self.batch}-{flavour}-{mode}{'-tree' if self.tree else ''}"
             + (f"-{self.method}-{self.threshold:g}" if self.method != LAYERSKIP else "")
         )
 
@@ -76,7 +82,7 @@ def sample_grid(method: str) -> list[Case]:
     generator = random.Random(20)
     axes: list[Sequence[Any]] = [
         list(KINDS), EXITS, DRAFT_LENS, PAGE_SIZES, BATCHES, (False, True), (False, True),
-        THRESHOLDS[method],
+        THRESHOLDS[method], TREES[method],
     ]  # fmt: skip
     columns = []
     for values in axes:
@@ -99,6 +105,12 @@ def test_the_sampled_grid_meets_every_value_of_every_axis(method: str) -> None:
     }
     assert {(case.page_size, case.batch) for case in cases} == {
         (page_size, batch) for page_size in PAGE_SIZES for batch in BATCHES
+    }
+    assert {(case.tree, case.exit_layer, case.is_sampled) for case in cases} == {
+        (tree, exit_layer, is_sampled)
+        for tree in TREES[method]
+        for exit_layer in EXITS
+        for is_sampled in (False, True)
     }
 
 
@@ -139,7 +151,14 @@ def test_speculative_text_equals_plain_text(case: Case, shelf: ModelShelf, ties:
                     prompt,
                     NUM_NEW,
                     session_id=f"ses-{index}",
-                    wished=Decision(case.method, exits[index], case.draft_len, case.threshold),
+                    # Beside trees there are chains in the batch.
+                    wished=Decision(
+                        case.method,
+                        exits[index],
+                        case.draft_len,
+                        case.threshold,
+                        tree=None if index == 1 else case.tree,
+                    ),
                     sampling=samplings[index],
                     stop_token_ids=[EOS_ID],
                 )
@@ -175,7 +194,7 @@ def test_a_rough_draft_head_changes_what_is_proposed_not_the_text(
 
 
 class RandomPolicy:
-    """Draws method, exit layer, draft length and threshold anew for every round."""
+    """Draws method, exit layer, draft length, threshold and tree anew for every round."""
 
     def __init__(self, seed: int) -> None:
         self._generator = random.Random(seed)
@@ -189,7 +208,8 @@ class RandomPolicy:
         exit_layer, draft_len = draw.choice(EXITS), draw.choice(DRAFT_LENS)
         method = draw.choice((LAYERSKIP, KANGAROO))
         self.drawn.add((method, exit_layer))
-        return Decision(method, exit_layer, draft_len, draw.choice((0.0, 0.3, 0.7)))
+        threshold, tree = draw.choice((0.0, 0.3, 0.7)), draw.choice(TREES[method])
+        return Decision(method, exit_layer, draft_len, threshold, tree=tree)
 
 
 @settings(

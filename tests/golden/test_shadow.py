@@ -22,6 +22,7 @@ from shared.speculation.vocabulary import (
     Decision,
     SamplingParams,
     TokenSource,
+    TreeBudget,
 )
 from tests.adapter_builder import make_adapters
 from tests.engine_harness import (
@@ -88,7 +89,9 @@ class RandomRounds:
             return PLAIN_DECISION
         exit_layer, draft_len = draw.choice(EXITS), draw.randint(1, MAX_DRAFT_LEN)
         self.drawn.add((exit_layer, draft_len))
-        return Decision(LAYERSKIP, exit_layer, draft_len, draw.choice((0.0, 0.3, 0.7)))
+        threshold = draw.choice((0.0, 0.3, 0.7))
+        tree = draw.choice((None, TreeBudget(MAX_DRAFT_LEN, 3, 1.0)))
+        return Decision(LAYERSKIP, exit_layer, draft_len, threshold, tree=tree)
 
     def watch(self, session: Session) -> Sequence[int] | None:
         """Return the exits to be read in the session's next round."""

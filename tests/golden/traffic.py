@@ -18,7 +18,14 @@ from shared.control.policies.static import NAME as STATIC
 from shared.errors import PoolExhausted, QueueFull, ShortstackError
 from shared.model.page_table import PageTable
 from shared.speculation.arm import arm_of
-from shared.speculation.vocabulary import LAYERSKIP, Decision, Extent, FinishReason, SamplingParams
+from shared.speculation.vocabulary import (
+    LAYERSKIP,
+    Decision,
+    Extent,
+    FinishReason,
+    SamplingParams,
+    TreeBudget,
+)
 from tests.engine_harness import Recorded, make_request
 from tests.golden.draft_sides import PENALISED
 from tests.golden.moody_drafter import Mood
@@ -53,6 +60,7 @@ class Arrival:
     exit_layer: int = 2
     draft_len: int = 4
     threshold: float = 0.0
+    tree: TreeBudget | None = None
     tenant: str = ""
     priority: Priority = Priority.NORMAL
     is_pinned: bool = False
@@ -62,6 +70,8 @@ class Arrival:
 
 def random_arrival(draw: random.Random, methods: Sequence[str] = (LAYERSKIP,)) -> Arrival:
     """Draw one that drafts by one of these methods."""
+    method = draw.choice(methods) if len(methods) > 1 else methods[0]
+    trees = (None, TreeBudget(7, 3, 1.0)) if method == LAYERSKIP else (None, None)
     return Arrival(
         prefix=draw.randrange(4),
         tail_len=draw.randrange(7),
@@ -73,11 +83,12 @@ def random_arrival(draw: random.Random, methods: Sequence[str] = (LAYERSKIP,)) -
         exit_layer=draw.randint(1, 3),
         draft_len=draw.randint(0, 7),
         threshold=draw.choice((0.0, 0.4)),
+        tree=draw.choice(trees),
         tenant=draw.choice(("", "ann", "bob")),
         priority=draw.choice((Priority.NORMAL, Priority.NORMAL, Priority.LOW)),
         is_pinned=draw.random() < 0.5,
         chooses_exit=draw.random() < 0.5,
-        method=draw.choice(methods) if len(methods) > 1 else methods[0],
+        method=method,
     )
 
 
@@ -93,7 +104,13 @@ def request_of(arrival: Arrival, index: int, known: Sequence[Sequence[int]]) -> 
         prompt,
         arrival.num_new,
         session_id=f"ses-{index}",
-        wished=Decision(arrival.method, arrival.exit_layer, arrival.draft_len, arrival.threshold),
+        wished=Decision(
+            arrival.method,
+            arrival.exit_layer,
+            arrival.draft_len,
+            arrival.threshold,
+            tree=arrival.tree,
+        ),
         sampling=SAMPLINGS[arrival.sampling],
         stop_token_ids=STOP_IDS if arrival.has_stop_ids else (),
         num_logprobs=arrival.num_logprobs,
