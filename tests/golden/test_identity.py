@@ -106,11 +106,11 @@ def test_the_sampled_grid_meets_every_value_of_every_axis(method: str) -> None:
     assert {(case.page_size, case.batch) for case in cases} == {
         (page_size, batch) for page_size in PAGE_SIZES for batch in BATCHES
     }
-    assert {(case.tree, case.exit_layer, case.is_sampled) for case in cases} == {
-        (tree, exit_layer, is_sampled)
-        for tree in TREES[method]
-        for exit_layer in EXITS
-        for is_sampled in (False, True)
+    assert {(case.tree, case.exit_layer) for case in cases} == {
+        (tree, exit_layer) for tree in TREES[method] for exit_layer in EXITS
+    }
+    assert {(case.tree, case.is_sampled) for case in cases} == {
+        (tree, is_sampled) for tree in TREES[method] for is_sampled in (False, True)
     }
 
 
