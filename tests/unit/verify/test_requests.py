@@ -18,6 +18,7 @@ from shared.speculation.vocabulary import (
     Decision,
     ModelIdentity,
     SamplingParams,
+    TreeBudget,
 )
 
 NUM_LAYERS, VOCAB_SIZE, CONTEXT_LEN = 4, 50, 32
@@ -77,6 +78,19 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"speculation": pb.SpeculationParams(max_draft_len=9)}, "speculation.max_draft_len"),
     ({"speculation": pb.SpeculationParams(stop_threshold=1.5)}, "speculation.stop_threshold"),
     ({"speculation": pb.SpeculationParams(stop_threshold=NAN)}, "speculation.stop_threshold"),
+    ({"speculation": pb.SpeculationParams(tree_width=2)}, "speculation.tree_nodes"),
+    ({"speculation": pb.SpeculationParams(tree_nodes=0)}, "speculation.tree_nodes"),
+    ({"speculation": pb.SpeculationParams(tree_nodes=9)}, "speculation.tree_nodes"),
+    (
+        {"speculation": pb.SpeculationParams(tree_nodes=8, policy="goodput")},
+        "speculation.tree_nodes",
+    ),
+    ({"speculation": pb.SpeculationParams(tree_nodes=8, tree_width=1)}, "speculation.tree_width"),
+    ({"speculation": pb.SpeculationParams(tree_nodes=8, tree_width=17)}, "speculation.tree_width"),
+    (
+        {"speculation": pb.SpeculationParams(tree_nodes=8, tree_threshold=NAN)},
+        "speculation.tree_threshold",
+    ),
 ]
 
 
@@ -190,6 +204,15 @@ def test_wishes_about_speculation_replace_defaults_one_by_one(
     wish: pb.SpeculationParams, decision: Decision
 ) -> None:
     assert read_request(make(speculation=wish), RULES).wished == decision
+
+
+def test_a_tree_is_what_was_asked_with_defaults_for_the_rest() -> None:
+    wish = pb.SpeculationParams(tree_nodes=8)
+    assert read_request(make(speculation=wish), RULES).wished.tree == TreeBudget(8)
+    wish = pb.SpeculationParams(tree_nodes=6, tree_width=3, tree_threshold=0.5)
+    assert read_request(make(speculation=wish), RULES).wished == Decision(
+        LAYERSKIP, 1, 4, 0.25, "pinned", TreeBudget(6, 3, 0.5)
+    )
 
 
 def test_a_draft_length_of_zero_is_off() -> None:
