@@ -109,6 +109,12 @@ def setting(path: str, value: object) -> Change:
         (setting("model.model_fingerprint", "0"), FAILED_PRECONDITION, "ModelMismatch"),
         (setting("layout.hidden_size", 32), FAILED_PRECONDITION, "ModelMismatch"),
         (setting("layout.dtype", "int4"), FAILED_PRECONDITION, "ModelMismatch"),
+        (setting("layout.num_kv_layers", 3), FAILED_PRECONDITION, "ModelMismatch"),
+        (
+            lambda request: request.draft_adapters.add(exit_layer=2, digest="d"),
+            FAILED_PRECONDITION,
+            "ModelMismatch",
+        ),
         (setting("layout.page_size", 0), INVALID_ARGUMENT, "InvalidRequest"),
         (setting("layout.num_pages", 7), INVALID_ARGUMENT, "InvalidRequest"),
         (setting("segment.size_bytes", 7), INVALID_ARGUMENT, "InvalidRequest"),

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from shared.ids import TokenId
 from shared.model import exit_reader
@@ -68,10 +67,8 @@ def test_nothing_is_read_behind_the_last_token(stack: LayerStack, text: list[Tok
 def test_a_draft_head_of_its_own_reads_all_exits_but_the_last(
     stack: LayerStack, text: list[TokenId], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rough_head(x_RD: torch.Tensor) -> torch.Tensor:
-        return -stack.head(x_RD)
-
-    monkeypatch.setattr(stack, "draft_head", rough_head)
+    score_drafts = stack.score_drafts
+    monkeypatch.setattr(stack, "score_drafts", lambda z_RD: -score_drafts(z_RD))
     found = ExitReader(stack, len(text)).read(text, START)
     logits = PlainPass(stack, text).logits_of_exit(2)[START - 1 : -1]
     assert found[2].tokens == logits.argmin(-1).tolist()

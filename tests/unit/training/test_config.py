@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.training_runs import continued_values, run_values, sources
-from training.config import checked, read_config
+from training.config import KangarooRun, RunConfig, checked, read_config
 from training.errors import TrainingError
 from training.run_setup import arguments_of
 
@@ -30,7 +30,8 @@ def test_the_regimes_are_valid(path: Path) -> None:
     placeholder = (
         [] if values["model"].get("init") or values["model"].get("path") else ["model.path=x"]
     )
-    assert read_config(path, placeholder).name
+    kind = KangarooRun if "draft_adapters" in values else RunConfig
+    assert read_config(path, placeholder, kind).name
 
 
 @pytest.mark.parametrize(

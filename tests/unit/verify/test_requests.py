@@ -250,3 +250,54 @@ def test_the_mode_says_whether_a_session_speculates_and_whether_that_may_be_shed
     wished, is_pinned = read(mode="force", max_draft_len=2)
     assert (wished.max_draft_len, is_pinned) == (2, True)
     assert read(mode="off", method=LAYERSKIP) == (PLAIN_DECISION, False)
+
+
+# --- kangaroo -------------------------------------------------------------------------------------
+
+ADAPTED = replace(RULES, adapter_layers=(1, 3), policy="goodput", exits=(1, 2))
+
+
+def kangaroo(**fields: Any) -> pb.GenerateRequest:
+    """Return a request that names the method."""
+    return make(speculation=pb.SpeculationParams(method=KANGAROO, **fields))
+
+
+def test_kangaroo_drafts_at_its_first_adapter_with_its_own_defaults() -> None:
+    for fields in ({}, {"exit_layer": 0}):
+        request = read_request(kangaroo(mode="force", **fields), ADAPTED)
+        assert request.wished == Decision(KANGAROO, 1, 6, 0.6, "pinned")
+    request = read_request(kangaroo(exit_layer=3, max_draft_len=2, stop_threshold=0.25), ADAPTED)
+    assert request.wished == Decision(KANGAROO, 3, 2, 0.25, "pinned")
+
+
+def test_kangaroo_may_be_planned_at_its_own_exit_and_by_its_own_rounds_alone() -> None:
+    request = read_request(kangaroo(), ADAPTED)
+    assert (request.policy, request.exits) == ("goodput", (1,))
+    assert request.wished.max_draft_len == 6
+    # Where the cell's policy goes by what exits say, kangaroo does as it says itself.
+    assert read_request(kangaroo(), replace(ADAPTED, policy="del")).policy == "static"
+
+
+@pytest.mark.parametrize(
+    ("fields", "rules", "field", "message"),
+    [
+        ({}, RULES, "speculation.method", "train one with `shortstack train kangaroo`"),
+        ({"exit_layer": 2}, ADAPTED, "speculation.exit_layer", "drafts at 1, 3"),
+        ({"policy": "del"}, ADAPTED, "speculation.policy", "use one of goodput, static"),
+        ({"tree_nodes": 4}, ADAPTED, "speculation.tree_nodes", "kangaroo"),
+    ],
+    ids=["no adapter", "other exit", "policy of exits", "tree"],
+)
+def test_what_kangaroo_cannot_do_is_refused(
+    fields: dict[str, Any], rules: RequestRules, field: str, message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message) as raised:
+        read_request(kangaroo(**fields), rules)
+    assert raised.value.field == field
+
+
+def test_a_cell_that_drafts_by_kangaroo_takes_other_methods_too() -> None:
+    rules = replace(ADAPTED, defaults=Decision(KANGAROO, 3, 5, 0.5), policy="static")
+    assert read_request(make(), rules).wished == Decision(KANGAROO, 3, 5, 0.5, "pinned")
+    named = make(speculation=pb.SpeculationParams(method=LAYERSKIP, exit_layer=2))
+    assert read_request(named, rules).wished == Decision(LAYERSKIP, 2, 5, 0.5, "pinned")
