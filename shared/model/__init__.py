@@ -12,6 +12,9 @@ sampling      the choice of a token: warping, counter-based noise, confidence
 token_subset  which token ids the columns of a draft vocabulary's logits stand for
 exit_adapters  what drafts read an exit through, where the model was left as it is
 exit_adapter_file  their file beside the model, read and checked
+draft_adapters  an attention behind an exit that method kangaroo drafts through, with KV of its own
+draft_adapter_weights  the same as it is stored, and its sizes
+draft_adapter_file  its files beside the model, written, read and checked
 page_allocator  which pages belong to whom (no tensors)
 segment       device memory that two processes share
 kv_pool       KV, exit states and token ids laid out in a segment
