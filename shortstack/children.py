@@ -30,11 +30,11 @@ class ChildPlan:
 
 
 class LogReader:
-    """Follows a log file; yields the JSON objects of the lines that are new."""
+    """Follows a log file from a place on; yields the JSON objects of the lines that are new."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offset: int = 0) -> None:
         self._path = path
-        self._offset = 0
+        self._offset = offset
 
     def read(self) -> list[dict[str, Any]]:
         """Return the events of complete lines written since the last call."""
@@ -66,6 +66,8 @@ class Child:
         self.log_path = log_path
         launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
         with log_path.open("ab") as log:
+            # What is there already was said by another process, under another address perhaps.
+            start = log.tell()
             self._process = subprocess.Popen(
                 [*launcher, *plan.command],
                 env=dict(plan.env),
@@ -74,7 +76,7 @@ class Child:
                 stderr=log,
                 process_group=0,
             )
-        self.log = LogReader(log_path)
+        self.log = LogReader(log_path, start)
 
     @property
     def name(self) -> str:

@@ -44,6 +44,7 @@ COMMANDS = (
         "shortstack.commands.draft_vocab:command",
         "Choose the tokens that drafts are scored by.",
     ),
+    Entry("drill", "shortstack.drill.command:command", "Break a stack and check its promises."),
     Entry("certs", "shortstack.commands.certs:command", "Make a test CA to try mTLS out."),
     Entry("demo", "shortstack.demo:command", "Watch four prompts, then compare with plain."),
 )

@@ -68,6 +68,8 @@ class StackConfig:
     name gets the cell's.
     `metrics_port` is the first of the ports that metrics are served on, see `metrics_address`; 0:
     nobody serves any.
+    `draft_link` is the socket, by its name in a cell's folder, at which its verify worker calls the
+    draft worker where somebody stands between the two; empty: the draft worker's own.
     `access` is how the stack itself calls its gateway, where that has API keys or TLS.
     `otlp` is where traces of requests go, `host:port` of an OTLP endpoint; empty: nowhere, unless
     the environment says so. `sampling_ratio` is the share of requests traced.
@@ -95,6 +97,7 @@ class StackConfig:
     sampling_ratio: float | None = None
     log_dir: Path | None = None
     metrics_port: int = 0
+    draft_link: str = ""
     access: Access = field(default_factory=Access)
     environ: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 180.0
@@ -157,7 +160,7 @@ def plan_cell(
         "VERIFY__RUNTIME_DIR": folder,
         "VERIFY__CELL_ID": cell_id,
         "VERIFY__CELL_KIND": config.cell_kind.value,
-        "VERIFY__DRAFT_TARGET": draft_target or None,
+        "VERIFY__DRAFT_TARGET": _called_by_verify(draft_target, config, folder),
         "VERIFY__METHOD": config.defaults.method,
         "VERIFY__EXIT_LAYER": config.defaults.exit_layer,
         "VERIFY__DRAFT_LEN": config.defaults.draft_len,
@@ -181,6 +184,12 @@ def plan_cell(
         if draft_target
         else None,
     )
+
+
+def _called_by_verify(draft_target: str, config: StackConfig, folder: Path) -> str | None:
+    if draft_target and config.draft_link:
+        return f"unix:{folder}/{config.draft_link}"
+    return draft_target or None
 
 
 def _trace_path(config: StackConfig, cell_id: str) -> Path | None:

@@ -134,13 +134,16 @@ class Stack:
         if self._guard is not None:
             self._guard.watch(child)
 
-    def restart(self, name: str) -> None:
-        """Start a child that has ended once more; health tells when it serves again."""
+    def restart(self, name: str, plan: ChildPlan | None = None) -> None:
+        """Start a child that has ended once more; health tells when it serves again.
+
+        plan: another than it had, from now on.
+        """
         ended = self.children[name]
         assert ended.exit_status is not None, f"{name} still runs"
         if self._guard is not None:
             self._guard.forget(ended)
-        self._spawn(ended.plan)
+        self._spawn(plan or ended.plan)
 
     def poll(self) -> list[Child]:
         """Pass new log events on to the observer; return the children that have ended."""
