@@ -24,13 +24,15 @@ class DrafterReady:
 
     `drafter` takes the rounds of this attachment, where each has one of its own: a round ordered of
     a lost attachment must not reach the next one. reads_alike: what this worker reads at an exit is
-    what it would draft there.
+    what it would draft there. give_up: ends this attachment for a reason, so that the cell attaches
+    anew; a drafter that is no stream cannot be attached anew.
     """
 
     worker_id: str
     liveness_path: Path | None = None
     drafter: "Drafter | None" = None
     reads_alike: bool = True
+    give_up: Callable[[str], None] = lambda reason: None
 
 
 @dataclass(frozen=True, slots=True)

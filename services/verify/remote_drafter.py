@@ -2,23 +2,25 @@
 
 Runs in the event loop beside the gRPC server; the engine's thread hands tasks over and finds
 answers in its inbox. When the stream ends, for whatever reason, the engine is told, and this goes
-on trying to attach: speculation returns when a draft worker does.
+on trying to attach: speculation returns when a draft worker does. A stream that is of no more use,
+as an answer is lost or all of them are malformed, is ended from here.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived, Inbox
+from services.verify.round_stream import Patience, RoundStream
 from shared.access.tls_files import TlsFiles
 from shared.errors import ModelMismatch, ShortstackError, StaleHandle
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.channel import open_channel, translated_errors
-from shared.rpc.rounds import draft_from_proto, task_to_proto
-from shared.speculation.vocabulary import RoundTask
+from shared.rpc.rounds import draft_from_proto
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class RemoteDrafter:
         on_ready: Callable[[bool], Awaitable[None]],
         own_means: ReadingMeans | None = None,
         tls: TlsFiles | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._target = target
         self._attach_request = attach_request
@@ -59,6 +62,7 @@ class RemoteDrafter:
         self._on_ready = on_ready
         self._own_means = own_means
         self._tls = tls
+        self._patience = patience or Patience()
         self._task: asyncio.Task[None] | None = None
         # Of the draft worker that is attached now; None: its drafts are scored by all ids, and read
         # the raw exits.
@@ -86,15 +90,14 @@ class RemoteDrafter:
                     stub = pb_grpc.DraftServiceStub(channel)
                     attached = await self._attach(stub)
                     delay_s = RETRY_MIN_S
-                    reason = await self._carry_rounds(stub, attached)
+                    pause_s = await self._carry_rounds(stub, attached)
             except ShortstackError as error:
                 level = logging.DEBUG if error.is_retriable else logging.WARNING
                 log.log(level, "attach failed", extra={"error": error.message})
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, RETRY_MAX_S)
                 continue
-            log.warning("draft worker lost", extra={"reason": reason})
-            await asyncio.sleep(RETRY_MIN_S)
+            await asyncio.sleep(pause_s)
 
     async def _attach(self, stub: pb_grpc.DraftServiceStub) -> pb.AttachResponse:
         with translated_errors():
@@ -109,9 +112,9 @@ class RemoteDrafter:
 
     async def _carry_rounds(
         self, stub: pb_grpc.DraftServiceStub, attached: pb.AttachResponse
-    ) -> str:
-        """Carry rounds until the stream ends; return why it did."""
-        stream = _RoundStream(self._attach_request)
+    ) -> float:
+        """Carry rounds until the stream ends; return how long to leave the draft worker alone."""
+        stream = RoundStream(self._attach_request, self._patience)
         call = stub.Round(stream.requests())
         log.info("draft worker attached", extra={"worker_id": attached.worker_id})
         self.draft_vocab = attached.draft_vocab if attached.HasField("draft_vocab") else None
@@ -121,51 +124,45 @@ class RemoteDrafter:
         if self._own_means is not None and not self.reads_alike:
             log.warning("exits are not read as evidence: the draft worker reads them otherwise")
         self._inbox(
-            DrafterReady(attached.worker_id, Path(attached.liveness_path), stream, self.reads_alike)
+            DrafterReady(
+                attached.worker_id,
+                Path(attached.liveness_path),
+                stream,
+                self.reads_alike,
+                stream.give_up,
+            )
         )
         await self._on_ready(True)
-        reason = "the draft worker closed the stream"
+        ends = [
+            asyncio.create_task(self._read(call, stream)),
+            asyncio.create_task(stream.until_useless()),
+        ]
+        reason = "the verify worker ends"
         try:
-            with translated_errors():
-                async for response in call:
-                    drafts = tuple(draft_from_proto(draft) for draft in response.drafts)
-                    self._inbox(DraftsArrived(drafts))
-        except ShortstackError as error:
-            reason = error.message
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            reason = done.pop().result()
         finally:
+            for task in ends:
+                task.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
             call.cancel()
             stream.close()
             self.draft_vocab = self.exit_adapters = None
             self.reads_alike = False
             self._inbox(DrafterLost(reason))
             await self._on_ready(False)
-        return reason
+        log.warning("draft worker lost", extra={"reason": reason})
+        # Whose drafts fit nothing will hardly have been mended in a moment.
+        return RETRY_MAX_S if stream.is_given_up else RETRY_MIN_S
 
-
-class _RoundStream:
-    """The outgoing half of one attachment's stream; a `Drafter`."""
-
-    def __init__(self, attach_request: pb.AttachRequest) -> None:
-        self._boot_id = attach_request.boot_id
-        self._max_rows = attach_request.layout.max_rows
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[pb.RoundRequest | None] = asyncio.Queue()
-        self._num_batches = 0
-
-    def send(self, tasks: Sequence[RoundTask]) -> None:
-        """Send the rounds of one pass as one message; called from the engine's thread."""
-        self._num_batches += 1
-        request = pb.RoundRequest(
-            batch_index=self._num_batches,
-            tasks=[task_to_proto(task, self._boot_id, self._max_rows) for task in tasks],
-        )
-        self._loop.call_soon_threadsafe(self._queue.put_nowait, request)
-
-    def close(self) -> None:
-        """End the stream: what is still sent goes nowhere."""
-        self._queue.put_nowait(None)
-
-    async def requests(self) -> AsyncIterator[pb.RoundRequest]:
-        """Iterate over the messages until the stream is closed."""
-        while (request := await self._queue.get()) is not None:
-            yield request
+    async def _read(self, call: Any, stream: RoundStream) -> str:
+        """Hand answers over until the stream ends; return why it did."""
+        try:
+            with translated_errors():
+                async for response in call:
+                    drafts = tuple(draft_from_proto(draft) for draft in response.drafts)
+                    stream.note_answers(drafts)
+                    self._inbox(DraftsArrived(drafts))
+        except ShortstackError as error:
+            return error.message
+        return "the draft worker closed the stream"

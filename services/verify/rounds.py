@@ -11,7 +11,7 @@ answered: it is stalled, and speculation is off meanwhile.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from shared.speculation.vocabulary import Decision, Draft, RoundTask
 
 log = logging.getLogger(__name__)
 
-# Malformed drafts in a row after which a draft worker is not asked any more.
+# Malformed drafts in a row after which a draft worker is asked no more until it has attached anew.
 MAX_MALFORMED = 3
 # A round is overdue after so many times the longest recent one, and after this time in any case.
 OVERDUE_FACTOR = 8
@@ -69,6 +69,7 @@ class Rounds:
         self, drafter: Drafter, memory: SessionMemory, vocab_size: int, timeout_ms: int
     ) -> None:
         self._drafter = drafter
+        self._give_up: Callable[[str], None] = lambda reason: None
         self._memory = memory
         self._vocab_size = vocab_size
         self._timeout_ns = timeout_ms * 1_000_000
@@ -147,6 +148,8 @@ class Rounds:
             self._num_malformed_in_a_row += 1
             self.num_malformed += 1
             log.warning("malformed draft", extra={"session_id": task.session_id, "fault": fault})
+            if self._num_malformed_in_a_row == MAX_MALFORMED:
+                self._give_up(f"{MAX_MALFORMED} malformed drafts in a row")
         return not fault
 
     def collect(self, sessions: Iterable[Session]) -> dict[str, Draft]:
@@ -173,6 +176,7 @@ class Rounds:
         self._worker_id = event.worker_id
         self.num_attached += 1
         self._drafter = event.drafter or self._drafter
+        self._give_up = event.give_up
         self._liveness[event.worker_id] = event.liveness_path
         self._num_malformed_in_a_row = 0
         self.reads_alike = event.reads_alike

@@ -1,7 +1,7 @@
 """Stands between the workers of a cell and changes what the draft worker answers.
 
 The memory stays sound; what is said of it does not. Every answer is sent twice, one of a foreign
-session goes before it, and its drafts fit no round. Calls are passed on as they are otherwise.
+session goes before it, and the drafts of half of them fit no round. Other calls are passed on.
 """
 
 import random
@@ -16,6 +16,8 @@ from shared.rpc import shortstack_pb2_grpc as stubs
 from shared.rpc.channel import open_channel
 
 STOP_GRACE_S = 0.0
+# Share of answers that stay as they are, so that malformed ones are not all in a row.
+SOUND_RATE = 0.5
 MAX_UINT32 = 2**32 - 1
 
 
@@ -107,8 +109,9 @@ class Meddler(stubs.DraftServiceServicer):
         try:
             async for response in call:
                 self.num_meddled += 1
-                bad = malformed(response, self._random)
-                for each in (foreign(response), bad, bad):
+                is_sound = self._random.random() < SOUND_RATE
+                told = response if is_sound else malformed(response, self._random)
+                for each in (foreign(response), told, told):
                     yield each
         except grpc.aio.AioRpcError as error:
             await context.abort(error.code(), error.details())

@@ -110,13 +110,15 @@ class Relay:
     async def _pass(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool
     ) -> None:
-        # A connection that was cut or reset ends here as one that was closed does.
-        with suppress(OSError):
+        try:
             while data := await reader.read(MAX_CHUNK_BYTES):
                 await self._flows.wait()
                 writer.write(self._garbled(data) if is_answer else data)
                 await writer.drain()
             writer.write_eof()
+        except OSError:
+            # One side was reset: so is the other.
+            writer.transport.abort()
 
     def _garbled(self, data: bytes) -> bytes:
         if self._random.random() >= self.garble_rate:

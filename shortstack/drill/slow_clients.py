@@ -1,7 +1,7 @@
 """Clients that ask for long answers, read the first message, and then read no more.
 
-Every token comes with its log probability and those of 20 others, so that an answer is longer than
-what the buffers on its way hold.
+Every token comes with its log probability and those of 20 others, and a client takes little more
+than it reads, so that the buffers on the way are full before the answer ends.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ import grpc
 
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as stubs
-from shared.rpc.channel import open_channel
 from shortstack.bench.serve.made_prompts import random_ids
 from shortstack.request import Limits, Request, pinned
 
@@ -20,6 +19,7 @@ NUM_CLIENTS = 2
 PROMPT_LEN = 8
 NUM_LOGPROBS = 20
 TIMEOUT_S = 120.0
+SMALL_WINDOW = (("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0))
 INFO_TIMEOUT_S = 10.0
 
 
@@ -43,7 +43,9 @@ class SlowClients:
     async def start(self) -> None:
         """Ask, and read one message each."""
         for index in range(NUM_CLIENTS):
-            channel = await self._contexts.enter_async_context(open_channel(self._target))
+            channel = await self._contexts.enter_async_context(
+                grpc.aio.insecure_channel(self._target, options=SMALL_WINDOW)
+            )
             stub = stubs.GatewayServiceStub(channel)
             request = await self._request(stub, index)
             call = stub.GenerateText(request.to_proto(), timeout=TIMEOUT_S)

@@ -21,6 +21,8 @@ from shortstack.drill.stand import POLL_S, Stand
 
 END_TIMEOUT_S = 30.0
 REFUSE_TIMEOUT_S = 90.0
+# Until the buffers on the way are full, on a machine that is busy, and then the gateway's patience.
+SLOW_TIMEOUT_S = 90.0
 CUT_PERIOD_S = 0.7
 GARBLE_RATE = 0.2
 JUMP_S = 3600
@@ -142,7 +144,7 @@ async def read_slowly(stand: Stand, plan: Strike, seen: Seen) -> None:
     """Let clients stop reading; the gateway must let go of them."""
     async with SlowClients(stand.stack.target, plan.seed) as clients:
         await clients.start()
-        await wait_for(lambda: stand.has_logged("gateway", "slow reader cut off"), END_TIMEOUT_S)
+        await wait_for(lambda: stand.has_logged("gateway", "slow reader cut off"), SLOW_TIMEOUT_S)
         await asyncio.sleep(plan.hold_s)
         statuses = await clients.read_to_the_end()
     seen.notes.append(f"slow clients ended with {', '.join(statuses)}")
@@ -212,11 +214,16 @@ async def jump(stand: Stand, plan: Strike, seen: Seen) -> None:
     set_clock(stand.stack.config.environ, JUMP_S)
     try:
         await asyncio.sleep(plan.hold_s)
-        stand.stack.poll()
-        if not is_ahead(stand.clocks.get("gateway", ""), JUMP_S):
+        # Its clock is seen in its log, where every request that ends has a line.
+        if not await wait_for(lambda: _is_ahead(stand), END_TIMEOUT_S):
             seen.broken.append(f"the gateway's clock did not jump: {stand.clocks.get('gateway')}")
     finally:
         set_clock(stand.stack.config.environ, 0)
+
+
+def _is_ahead(stand: Stand) -> bool:
+    stand.stack.poll()
+    return is_ahead(stand.clocks.get("gateway", ""), JUMP_S)
 
 
 STRIKES: dict[str, StrikeFunction] = {
