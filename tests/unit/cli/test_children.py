@@ -38,3 +38,10 @@ async def test_a_signal_reaches_the_childs_whole_group(tmp_path: Path) -> None:
     child.send(signal.SIGTERM)
     await poll_until(lambda: child.exit_status is not None)
     assert "signal 15" in child.describe_end()
+
+
+async def test_what_another_process_wrote_to_the_log_before_is_no_event(tmp_path: Path) -> None:
+    (tmp_path / "worker.log").write_text('{"event": "listening", "address": "old"}\n')
+    child = start("print('{\"event\": \"new\"}', flush=True)", tmp_path)
+    await poll_until(lambda: child.exit_status is not None)
+    assert child.log.read() == [{"event": "new"}]
