@@ -42,6 +42,6 @@ async def test_a_signal_reaches_the_childs_whole_group(tmp_path: Path) -> None:
 
 async def test_what_another_process_wrote_to_the_log_before_is_no_event(tmp_path: Path) -> None:
     (tmp_path / "worker.log").write_text('{"event": "listening", "address": "old"}\n')
-    child = start("print('{\"event\": \"new\"}', flush=True)", tmp_path)
+    child = start('print(\'{"event": "new"}\', flush=True)', tmp_path)
     await poll_until(lambda: child.exit_status is not None)
     assert child.log.read() == [{"event": "new"}]
