@@ -57,6 +57,7 @@ KEYS = (
 BENCHES = (
     Entry("decode", "shortstack.bench.decode:command", "Measure decoding of a checkpoint."),
     Entry("serve", "shortstack.bench.serve.command:command", "Measure serving under load."),
+    Entry("gateway", "shortstack.bench.gateway.command:command", "Measure what the gateway adds."),
     Entry("hostile", "shortstack.bench.hostile.command:command", "Attack a stack's ports."),
     Entry("synth", "shortstack.bench.synth:command", "Write a synthetic model."),
     Entry("draft-vocab", "shortstack.bench.draft_vocab:command", "Measure a draft vocabulary."),

@@ -114,9 +114,10 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
     ) -> pb.VerifyServiceListSessionsResponse:
         """Say what the controller decides for each session."""
         cell_id, now_ns = self._cell.settings.verify.cell_id, time.perf_counter_ns()
+        now_unix_ns = time.time_ns()
         states = self._cell.session_log.states(with_ended=request.with_ended)
         return pb.VerifyServiceListSessionsResponse(
-            sessions=[state_to_proto(state, cell_id, now_ns) for state in states]
+            sessions=[state_to_proto(state, cell_id, now_ns, now_unix_ns) for state in states]
         )
 
     async def GetSessionTimeline(
@@ -128,5 +129,6 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
         cell_id, now_ns = self._cell.settings.verify.cell_id, time.perf_counter_ns()
         state, rounds = self._cell.session_log.timeline(SessionId(request.session_id))
         return pb.VerifyServiceGetSessionTimelineResponse(
-            session=state_to_proto(state, cell_id, now_ns), rounds=rounds_to_proto(rounds)
+            session=state_to_proto(state, cell_id, now_ns, time.time_ns()),
+            rounds=rounds_to_proto(rounds),
         )

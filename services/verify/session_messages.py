@@ -7,8 +7,10 @@ from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import REASON_ON_WIRE
 
 
-def state_to_proto(state: SessionState, cell_id: str, now_ns: int) -> pb.SessionState:
-    """Write how a session stands; now_ns is on the clock of its arrival."""
+def state_to_proto(
+    state: SessionState, cell_id: str, now_ns: int, now_unix_ns: int
+) -> pb.SessionState:
+    """Write how a session stands; now_ns is on the clock of its arrival, now_unix_ns since 1970."""
     decision, totals = state.decision, state.totals
     message = pb.SessionState(
         session_id=state.session_id,
@@ -29,6 +31,7 @@ def state_to_proto(state: SessionState, cell_id: str, now_ns: int) -> pb.Session
         tokens_per_s=state.tokens_per_s,
         mean_emitted_len=state.mean_emitted_len,
         age_ms=max(0, now_ns - state.arrived_ns) // 1_000_000,
+        arrived_unix_ns=now_unix_ns - (now_ns - state.arrived_ns),
     )
     if state.finish_reason is not None:
         message.has_ended = True

@@ -172,7 +172,7 @@ class ModelInfo(_message.Message):
     def __init__(self, model_name: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., model_type: _Optional[str] = ..., dtype: _Optional[str] = ..., num_layers: _Optional[int] = ..., hidden_size: _Optional[int] = ..., vocab_size: _Optional[int] = ..., max_context_len: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SessionState(_message.Message):
-    __slots__ = ("session_id", "cell_id", "tenant", "method", "exit_layer", "max_draft_len", "stop_threshold", "policy", "reason", "prompt_len", "num_emitted", "num_rounds", "num_plain_rounds", "num_draft_tokens", "num_accepted_tokens", "tokens_per_s", "mean_emitted_len", "has_ended", "finish_reason", "age_ms")
+    __slots__ = ("session_id", "cell_id", "tenant", "method", "exit_layer", "max_draft_len", "stop_threshold", "policy", "reason", "prompt_len", "num_emitted", "num_rounds", "num_plain_rounds", "num_draft_tokens", "num_accepted_tokens", "tokens_per_s", "mean_emitted_len", "has_ended", "finish_reason", "age_ms", "arrived_unix_ns")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     CELL_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +193,7 @@ class SessionState(_message.Message):
     HAS_ENDED_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     cell_id: str
     tenant: str
@@ -213,7 +214,8 @@ class SessionState(_message.Message):
     has_ended: bool
     finish_reason: FinishReason
     age_ms: int
-    def __init__(self, session_id: _Optional[str] = ..., cell_id: _Optional[str] = ..., tenant: _Optional[str] = ..., method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[str] = ..., prompt_len: _Optional[int] = ..., num_emitted: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_plain_rounds: _Optional[int] = ..., num_draft_tokens: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., tokens_per_s: _Optional[float] = ..., mean_emitted_len: _Optional[float] = ..., has_ended: _Optional[bool] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., age_ms: _Optional[int] = ...) -> None: ...
+    arrived_unix_ns: int
+    def __init__(self, session_id: _Optional[str] = ..., cell_id: _Optional[str] = ..., tenant: _Optional[str] = ..., method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[str] = ..., prompt_len: _Optional[int] = ..., num_emitted: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_plain_rounds: _Optional[int] = ..., num_draft_tokens: _Optional[int] = ..., num_accepted_tokens: _Optional[int] = ..., tokens_per_s: _Optional[float] = ..., mean_emitted_len: _Optional[float] = ..., has_ended: _Optional[bool] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., age_ms: _Optional[int] = ..., arrived_unix_ns: _Optional[int] = ...) -> None: ...
 
 class RoundColumns(_message.Message):
     __slots__ = ("round_indices", "positions", "at_ns", "round_ns", "method_names", "methods", "exit_layers", "max_draft_lens", "stop_thresholds", "draft_lens", "nums_accepted", "nums_emitted", "reason_names", "reasons", "are_alarms")

@@ -214,7 +214,7 @@ def test_what_the_log_says_arrives_at_the_client() -> None:
     play(log, session, 2, 1, now_ms=60, is_alarm=True)
     log.end(session, FinishReason.STOP)
     state, rounds = log.timeline(SessionId("s"))
-    message = state_to_proto(state, "cell-1", session.arrived_ns + 5_500 * MS)
+    message = state_to_proto(state, "cell-1", session.arrived_ns + 5_500 * MS, 10**18)
     (read,) = list_from_proto(pb.ListSessionsResponse(sessions=[message])).sessions
     assert (read.session_id, read.cell_id, read.tenant) == ("s", "cell-1", "ann")
     assert (read.method, read.exit_layer, read.max_draft_len) == (LAYERSKIP, 2, 4)
@@ -222,6 +222,7 @@ def test_what_the_log_says_arrives_at_the_client() -> None:
     assert (read.num_emitted, read.num_rounds, read.num_plain_rounds) == (8, 3, 1)
     assert (read.num_draft_tokens, read.num_accepted_tokens) == (6, 4)
     assert (read.mean_emitted_len, read.age_ms) == (3.0, 5_500)
+    assert message.arrived_unix_ns == 10**18 - 5_500 * MS
     assert (read.finish_reason, read.has_ended) == (FinishReason.STOP, True)
     timeline = timeline_from_proto(
         pb.GetSessionTimelineResponse(session=message, rounds=rounds_to_proto(rounds))
