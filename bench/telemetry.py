@@ -1,6 +1,6 @@
 """What telemetry costs: tokens per second through the gateway and CPU time, with and without it.
 
-    python -m bench.telemetry [--clients 1,4] [--repeats 60] [--with NAME=VALUE ...]
+    python -m bench.telemetry [--clients 1,4] [--blocks 100] [--all] [--with NAME=VALUE ...]
 
 Drives `shortstack bench telemetry` as a user would, on the bundled model and the demo's prompts,
 and writes bench/results/telemetry-MODEL-MACHINE.json. Stacks with and without telemetry take turns,

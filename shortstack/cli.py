@@ -62,7 +62,7 @@ BENCHES = (
     Entry("synth", "shortstack.bench.synth:command", "Write a synthetic model."),
     Entry("draft-vocab", "shortstack.bench.draft_vocab:command", "Measure a draft vocabulary."),
     Entry("kangaroo", "shortstack.bench.kangaroo:command", "Replay adapters beside raw exits."),
-    Entry("telemetry", "shortstack.bench.telemetry:command", "Measure what tracing costs."),
+    Entry("telemetry", "shortstack.bench.telemetry:command", "Measure what telemetry costs."),
     Entry(
         "record-tapes",
         "shortstack.bench.control.record_tapes:command",

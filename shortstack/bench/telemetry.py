@@ -1,9 +1,9 @@
-"""`shortstack bench telemetry`: what tracing costs, in tokens per second through the gateway.
+"""`shortstack bench telemetry`: what traces and metrics cost, in tokens per second and CPU time.
 
-Three stacks are up at once and take turns: one that does not trace, one at the default sampling
-ratio, one that traces every request. Spans go to a receiver in this process, so its work is in the
-figures too. `--with` sets more variables on the stacks that trace, to measure other telemetry
-together with it.
+Two stacks are up at once and take turns: one without any telemetry, one that traces at the default
+sampling ratio and whose metrics are scraped; with `--all` a third one, which traces every request.
+Spans go to a receiver in this process, so its work is in the figures too. `--with` sets more
+variables on the stacks with telemetry, to measure something else together with it.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,17 @@ from shared.telemetry.machine import describe_machine
 from shortstack import options
 from shortstack.bench.arguments import parse_numbers, publish
 from shortstack.bench.prompts import read_bench_prompts, tokenizer_of
-from shortstack.bench.telemetry_turns import Turn, clients_of, figures_of, table, take_turns
+from shortstack.bench.report import rounded_values
+from shortstack.bench.telemetry_stacks import open_subjects
+from shortstack.bench.telemetry_turns import (
+    CpuTime,
+    Turn,
+    figures_of,
+    process_table,
+    table,
+    take_turns,
+)
+from shortstack.bench.turn_progress import TurnProgress
 from shortstack.checkpoint import require_model_dir
 from shortstack.errors import UsageError
 from shortstack.plan import StackConfig
@@ -33,16 +43,21 @@ def command(
     clients: Annotated[str, typer.Option(help="Numbers of clients, by comma.")] = "1,4",
     exit_layer: Annotated[int, typer.Option(min=1, help="E of all rounds.")] = 3,
     draft_len: Annotated[int, typer.Option(min=0, help="d of all rounds.")] = 6,
-    max_new_tokens: options.MaxNewTokens = 128,
+    max_new_tokens: options.MaxNewTokens = 64,
     limit: Annotated[int, typer.Option(min=0, help="Prompts of each file; 0: all.")] = 4,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each stack at each load.")] = 12,
+    blocks: Annotated[
+        int, typer.Option(min=1, help="Blocks (off, on, on, off) at each load.")
+    ] = 100,
+    traces_all: Annotated[
+        bool, typer.Option("--all", help="Also measure a stack that traces every request.")
+    ] = False,
     more: Annotated[
-        list[str] | None, typer.Option("--with", help="NAME=VALUE for the stacks that trace.")
+        list[str] | None, typer.Option("--with", help="NAME=VALUE for stacks with telemetry.")
     ] = None,
     as_json: options.AsJson = False,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
 ) -> None:
-    """Measure what tracing costs."""
+    """Measure what traces and metrics cost."""
     model_dir = require_model_dir(model)
     numbers = parse_numbers("--clients", clients, int)
     if not numbers or min(numbers) < 1:
@@ -57,15 +72,16 @@ def command(
         "max_new_tokens": max_new_tokens,
         "exit_layer": exit_layer,
         "draft_len": draft_len,
-        "repeats": repeats,
+        "blocks": blocks,
         "default_ratio": TelemetrySettings().sampling_ratio,
         "with": environ,
     }
     config = StackConfig(model=model_dir)
-    result = run_command(measure(config, environ, requests, numbers, repeats))
-    publish(conditions | result, as_json, out)
+    measured = run_command(measure(config, environ, requests, numbers, blocks, traces_all))
+    publish(rounded_values({"conditions": conditions} | measured), as_json, out)
     if not as_json:
-        print(table(result["loads"]))
+        print(table(measured["loads"]))
+        print(process_table(measured["loads"]))
 
 
 def environ_of(more: Sequence[str]) -> dict[str, str]:
@@ -84,21 +100,31 @@ async def measure(
     environ: dict[str, str],
     requests: Sequence[Request],
     numbers: Sequence[int],
-    repeats: int,
+    num_blocks: int,
+    traces_all: bool,
 ) -> dict[str, Any]:
     """Let the stacks take turns; return machine, figures and turns."""
     machine = asdict(describe_machine())
     spans: list[ReceivedSpan] = []
     turns: list[Turn] = []
-    async with (
-        SpanReceiver("127.0.0.1:0", spans.extend) as receiver,
-        clients_of(config, receiver.address, environ) as clients,
-    ):
-        for num_clients in numbers:
-            turns += await take_turns(clients, requests, num_clients, repeats)
+    cpu_times: list[CpuTime] = []
+    num_turns = len(numbers) * num_blocks * (8 if traces_all else 4)
+    async with SpanReceiver("127.0.0.1:0", spans.extend) as receiver:
+        opened = open_subjects(config, receiver.address, environ, has_all=traces_all)
+        with TurnProgress(num_turns) as progress:
+            watcher = progress.watcher()
+            async with opened as subjects:
+                for num_clients in numbers:
+                    watcher.on_stage(f"{num_clients} clients")
+                    taken = await take_turns(
+                        subjects, requests, num_clients, num_blocks, watcher.on_turn
+                    )
+                    turns += taken[0]
+                    cpu_times += taken[1]
     return {
         "machine": machine,
         "num_spans_received": len(spans),
-        "loads": figures_of(turns),
+        "loads": figures_of(turns, cpu_times),
+        "cpu_times": [asdict(each) for each in cpu_times],
         "turns": [asdict(turn) for turn in turns],
     }

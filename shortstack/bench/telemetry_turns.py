@@ -1,126 +1,175 @@
-"""Stacks that trace and one that does not take turns at the same requests; pure figures of it.
+"""Stacks with telemetry and one without take short turns at the same requests; pure figures of it.
 
 All rounds have one pinned setting: what the stacks' controllers learn would differ by more than
-what is measured.
+what is measured. A block is off, on, on, off: a drift of the machine touches both alike. Its
+ratio is of tokens per second; the CPU time that all processes took, background work included, is a
+second figure, which no wait for a core blurs.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
 from shared.ids import new_request_id
-from shortstack.client import Client
-from shortstack.plan import StackConfig
+from shortstack.bench.paired import Interval, judge_bound, paired_interval
+from shortstack.bench.telemetry_stacks import DEFAULT, MODES, OFF, Subject
 from shortstack.request import Request
-from shortstack.stack import Stack
 
-# No traces; the default sampling; every request.
-OFF, DEFAULT, ALL = MODES = ("off", "default", "all")
+# Of tokens per second that telemetry at default sampling may take.
+MAX_COST = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One stack's go: every client runs every request once."""
+    """One stack's go: every client runs one request. Blocks count from 0."""
 
     mode: str
     num_clients: int
-    index: int
+    block: int
+    against: str
     num_tokens: int
     elapsed_s: float
 
-    @property
-    def tokens_per_s(self) -> float:
-        """Over all clients."""
-        return self.num_tokens / self.elapsed_s
 
+@dataclass(frozen=True, slots=True)
+class CpuTime:
+    """What one process of a stack took for so many tokens, from first turn to last."""
 
-@asynccontextmanager
-async def clients_of(
-    plain: StackConfig, endpoint: str, more: Mapping[str, str]
-) -> AsyncIterator[dict[str, Client]]:
-    """Bring a stack up for each mode; yield a client of each.
-
-    Args:
-        plain: the stack that does not trace.
-        endpoint: where the others send spans.
-        more: variables of the others.
-    """
-    traced = replace(plain, otlp=endpoint, environ={**plain.environ, **more})
-    configs = (plain, traced, replace(traced, sampling_ratio=1.0))
-    async with AsyncExitStack() as exits:
-        clients = {}
-        for mode, config in zip(MODES, configs, strict=True):
-            stack = await exits.enter_async_context(Stack(config))
-            clients[mode] = await exits.enter_async_context(Client(stack.target))
-        yield clients
+    mode: str
+    num_clients: int
+    process: str
+    cpu_s: float
+    num_tokens: int
 
 
 async def take_turns(
-    clients: Mapping[str, Client], requests: Sequence[Request], num_clients: int, repeats: int
-) -> list[Turn]:
-    """Let every stack run all requests `repeats` times, another one leading each time."""
-    for client in clients.values():
-        await run(client, requests, num_clients)
-    turns = []
-    for index in range(repeats):
-        first = index % len(MODES)
-        for mode in (*MODES[first:], *MODES[:first]):
-            taken = await run(clients[mode], requests, num_clients)
-            turns.append(Turn(mode, num_clients, index, *taken))
-    return turns
-
-
-async def run(client: Client, requests: Sequence[Request], num_clients: int) -> tuple[int, float]:
-    """Let so many clients run all requests, each beginning with another; tokens and seconds."""
-
-    async def run_all(first: int) -> int:
-        num_tokens = 0
+    subjects: Mapping[str, Subject],
+    requests: Sequence[Request],
+    num_clients: int,
+    num_blocks: int,
+    on_turn: Callable[[], None] = lambda: None,
+) -> tuple[list[Turn], list[CpuTime]]:
+    """Let each stack with telemetry run `num_blocks` blocks against the one without."""
+    for subject in subjects.values():
         for index in range(len(requests)):
-            request = requests[(first + index) % len(requests)]
-            done = await client.complete(replace(request, request_id=new_request_id()))
-            num_tokens += len(done.token_ids)
-        return num_tokens
+            await run(subject, requests, num_clients, index)
+    before = {mode: subject.cpu_s() for mode, subject in subjects.items()}
+    turns = []
+    for block in range(num_blocks):
+        for mode in [mode for mode in subjects if mode != OFF]:
+            order = (OFF, mode, mode, OFF) if block % 2 else (mode, OFF, OFF, mode)
+            for member in order:
+                taken = await run(subjects[member], requests, num_clients, block)
+                turns.append(Turn(member, num_clients, block, mode, *taken))
+                on_turn()
+    return turns, [
+        CpuTime(mode, num_clients, process, cpu_s - before[mode][process], tokens_of(turns, mode))
+        for mode, subject in subjects.items()
+        for process, cpu_s in subject.cpu_s().items()
+    ]
 
+
+def tokens_of(turns: Sequence[Turn], mode: str) -> int:
+    """Return how many tokens a stack emitted."""
+    return sum(turn.num_tokens for turn in turns if turn.mode == mode)
+
+
+async def run(
+    subject: Subject, requests: Sequence[Request], num_clients: int, first: int
+) -> tuple[int, float]:
+    """Let so many clients run one request each, from the first on; return tokens and seconds."""
+    chosen = [requests[(first + index) % len(requests)] for index in range(num_clients)]
     started_s = time.perf_counter()
-    counts = await asyncio.gather(*map(run_all, range(num_clients)))
-    return sum(counts), time.perf_counter() - started_s
+    done = await asyncio.gather(
+        *(subject.client.complete(replace(each, request_id=new_request_id())) for each in chosen)
+    )
+    return sum(len(each.token_ids) for each in done), time.perf_counter() - started_s
 
 
-def figures_of(turns: Sequence[Turn]) -> list[dict[str, Any]]:
-    """Return median speeds by load, and medians of the ratios to the stack that does not trace.
-
-    A ratio compares turns that followed each other: the machine's moods touch both.
-    """
-    figures = []
-    for num_clients in sorted({turn.num_clients for turn in turns}):
-        speeds = {
-            mode: [
-                turn.tokens_per_s
-                for turn in sorted(turns, key=lambda each: each.index)
-                if (turn.mode, turn.num_clients) == (mode, num_clients)
-            ]
+def figures_of(turns: Sequence[Turn], cpu_times: Sequence[CpuTime]) -> list[dict[str, Any]]:
+    """Return by load and stack: speed, the share of it that telemetry takes, CPU per token."""
+    return [
+        {"num_clients": num_clients}
+        | {
+            mode: _figures(mode, num_clients, turns, cpu_times)
             for mode in MODES
+            if any(turn.mode == mode for turn in turns)
         }
-        load: dict[str, Any] = {"num_clients": num_clients}
-        for mode, values in speeds.items():
-            ratios = [value / off for value, off in zip(values, speeds[OFF], strict=True)]
-            load[mode] = {"tokens_per_s": median(values), "ratio_to_off": median(ratios)}
-        figures.append(load)
+        for num_clients in sorted({turn.num_clients for turn in turns})
+    ]
+
+
+def _figures(
+    mode: str, num_clients: int, turns: Sequence[Turn], cpu_times: Sequence[CpuTime]
+) -> dict[str, Any]:
+    own = [turn for turn in turns if (turn.mode, turn.num_clients) == (mode, num_clients)]
+    cpu_us = {
+        each.process: 1e6 * each.cpu_s / each.num_tokens
+        for each in cpu_times
+        if (each.mode, each.num_clients) == (mode, num_clients)
+    }
+    figures: dict[str, Any] = {
+        "tokens_per_s": median(turn.num_tokens / turn.elapsed_s for turn in own),
+        "cpu_us_per_token": cpu_us | {"all": sum(cpu_us.values())},
+    }
+    if mode != OFF:
+        blocks = [t for t in turns if (t.against, t.num_clients) == (mode, num_clients)]
+        cost = paired_interval(costs_of(blocks, mode))
+        figures["cost"] = asdict(cost)
+        if mode == DEFAULT:
+            figures["finding"] = judge_bound(cost, MAX_COST, MAX_COST).value
     return figures
 
 
+def costs_of(turns: Sequence[Turn], mode: str) -> list[float]:
+    """Return for each block which share of the tokens per second the stack of a mode lacks."""
+    speeds: dict[tuple[int, str], float] = {}
+    for block in sorted({turn.block for turn in turns}):
+        for member in (OFF, mode):
+            own = [turn for turn in turns if (turn.block, turn.mode) == (block, member)]
+            num_tokens = sum(turn.num_tokens for turn in own)
+            speeds[block, member] = num_tokens / sum(turn.elapsed_s for turn in own)
+    blocks = sorted({block for block, _ in speeds})
+    return [1 - speeds[block, mode] / speeds[block, OFF] for block in blocks]
+
+
 def table(figures: Sequence[Mapping[str, Any]]) -> str:
-    """Return speeds, with their ratio to no tracing in brackets."""
-    lines = ["| clients | no traces | default sampling | every request |", "|---:|---:|---:|---:|"]
+    """Return a row per load and stack."""
+    lines = [
+        "| clients | telemetry | tokens/s | it costs (95 %) | target 1 % | CPU us per token "
+        "| more |",
+        "|---:|---|---:|---:|---|---:|---:|",
+    ]
     for load in figures:
-        traced = [
-            f"{load[mode]['tokens_per_s']:.1f} ({load[mode]['ratio_to_off']:.3f})"
-            for mode in (DEFAULT, ALL)
-        ]
-        off = f"{load[OFF]['tokens_per_s']:.1f}"
-        lines.append(f"| {load['num_clients']} | {off} | {' | '.join(traced)} |")
+        plain_us = load[OFF]["cpu_us_per_token"]["all"]
+        for mode in [name for name in load if name != "num_clients"]:
+            own = load[mode]
+            cost = _percent(Interval(**own["cost"])) if mode != OFF else "-"
+            cpu_us = own["cpu_us_per_token"]["all"]
+            more = f"{cpu_us / plain_us - 1:+.1%}" if mode != OFF else "-"
+            lines.append(
+                f"| {load['num_clients']} | {mode} | {own['tokens_per_s']:.1f} | {cost} "
+                f"| {own.get('finding', '-')} | {cpu_us:.0f} | {more} |"
+            )
+    return "\n".join(lines)
+
+
+def _percent(cost: Interval) -> str:
+    return f"{cost.median:+.1%} ({cost.low:+.1%} to {cost.high:+.1%})"
+
+
+def process_table(figures: Sequence[Mapping[str, Any]]) -> str:
+    """Return CPU time per token, us: a row per load and process."""
+    modes = [name for name in figures[0] if name != "num_clients"]
+    lines = [
+        f"| clients | CPU us per token of | {' | '.join(modes)} |",
+        f"|---:|---|{'---:|' * len(modes)}",
+    ]
+    for load in figures:
+        for process in load[OFF]["cpu_us_per_token"]:
+            values = [f"{load[mode]['cpu_us_per_token'][process]:.0f}" for mode in modes]
+            lines.append(f"| {load['num_clients']} | {process} | {' | '.join(values)} |")
     return "\n".join(lines)

@@ -1,37 +1,82 @@
-"""What tracing costs: figures from turns, and bad input."""
+"""What telemetry costs: figures from turns, and bad input."""
 
 import pytest
 
 from shortstack.bench.telemetry import environ_of
-from shortstack.bench.telemetry_turns import ALL, DEFAULT, OFF, Turn, figures_of, table
+from shortstack.bench.telemetry_stacks import ALL, DEFAULT, OFF
+from shortstack.bench.telemetry_turns import (
+    CpuTime,
+    Turn,
+    figures_of,
+    process_table,
+    table,
+)
 from shortstack.errors import UsageError
 
 
-def turns_of(num_clients: int, speeds: dict[str, list[float]]) -> list[Turn]:
-    """Return turns of one second each."""
+def block_of(block: int, num_clients: int, mode: str, off_s: float, on_s: float) -> list[Turn]:
+    """Return a block of turns of 100 tokens each; the second of each stack's is a third slower."""
     return [
-        Turn(mode, num_clients, index, int(speed), 1.0)
-        for mode, values in speeds.items()
-        for index, speed in enumerate(values)
+        Turn(member, num_clients, block, mode, 100, elapsed_s * slower)
+        for member, elapsed_s in ((OFF, off_s), (mode, on_s))
+        for slower in (1.0, 1.5)
     ]
 
 
-def test_ratios_compare_turns_that_followed_each_other() -> None:
-    # The machine was half as fast in the second turn: of no concern to the ratios.
-    speeds = {OFF: [200.0, 100.0, 200.0], DEFAULT: [198.0, 99.0, 200.0], ALL: [180.0, 90.0, 150.0]}
-    (load,) = figures_of(turns_of(4, speeds))
+def cpu_of(num_clients: int, **seconds: float) -> list[CpuTime]:
+    """Return the CPU time of one process of each stack, for 1000 tokens."""
+    return [CpuTime(mode, num_clients, "gateway", s, 1000) for mode, s in seconds.items()]
+
+
+def test_costs_compare_the_turns_of_one_block() -> None:
+    # The machine was half as fast in the second block: of no concern to the costs.
+    turns = [
+        *block_of(0, 4, DEFAULT, 1.0, 1.005),
+        *block_of(1, 4, DEFAULT, 2.0, 2.01),
+        *block_of(0, 4, ALL, 1.0, 1.25),
+    ]
+    (load,) = figures_of(turns, cpu_of(4, off=1.0, default=1.1, all=2.0))
     assert load["num_clients"] == 4
-    assert load[OFF] == {"tokens_per_s": 200.0, "ratio_to_off": 1.0}
-    assert load[DEFAULT]["ratio_to_off"] == pytest.approx(0.99)
-    assert load[ALL] == {"tokens_per_s": 150.0, "ratio_to_off": pytest.approx(0.9)}
+    assert load[DEFAULT]["cost"]["median"] == pytest.approx(1 - 1 / 1.005)
+    assert load[DEFAULT]["finding"] == "met"
+    assert load[ALL]["cost"]["median"] == pytest.approx(0.2)
+    assert "finding" not in load[ALL] and "cost" not in load[OFF]
+    assert load[DEFAULT]["cpu_us_per_token"] == pytest.approx({"gateway": 1100, "all": 1100})
 
 
-def test_the_table_has_a_line_per_load() -> None:
-    speeds = {mode: [100.0] for mode in (OFF, DEFAULT, ALL)}
-    lines = table(figures_of([*turns_of(4, speeds), *turns_of(1, speeds)])).splitlines()
-    assert lines[2:] == [
-        "| 1 | 100.0 | 100.0 (1.000) | 100.0 (1.000) |",
-        "| 4 | 100.0 | 100.0 (1.000) | 100.0 (1.000) |",
+@pytest.mark.parametrize(
+    ("on_s", "finding"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], "met"),
+        ([1.03, 1.03, 1.03, 1.03], "MISSED"),
+        ([0.9, 1.1, 0.95, 1.05], "not resolved"),
+    ],
+)
+def test_what_scatters_more_than_the_target_is_not_resolved(
+    on_s: list[float], finding: str
+) -> None:
+    blocks = [block_of(block, 1, DEFAULT, 1.0, each) for block, each in enumerate(on_s)]
+    turns = [turn for block in blocks for turn in block]
+    (load,) = figures_of(turns, cpu_of(1, off=1.0, default=1.0))
+    assert load[DEFAULT]["finding"] == finding
+
+
+def test_the_tables_have_a_row_per_load_and_stack_or_process() -> None:
+    turns = [turn for num in (4, 1) for turn in block_of(0, num, DEFAULT, 1.0, 1.0)]
+    cpu_times = [*cpu_of(1, off=2.0, default=2.1), *cpu_of(4, off=1.0, default=1.0)]
+    figures = figures_of(turns, cpu_times)
+    assert [line.split("|")[1:3] for line in table(figures).splitlines()[2:]] == [
+        [" 1 ", " off "],
+        [" 1 ", " default "],
+        [" 4 ", " off "],
+        [" 4 ", " default "],
+    ]
+    assert "| 2100 | +5.0% |" in table(figures)
+    assert process_table(figures).splitlines()[2:] == [
+        "| 1 | gateway | 2000 | 2100 |",
+        "| 1 | all | 2000 | 2100 |",
+        "| 4 | gateway | 1000 | 1000 |",
+        "| 4 | all | 1000 | 1000 |",
     ]
 
 
