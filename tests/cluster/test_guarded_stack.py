@@ -12,13 +12,8 @@ from shared.access.api_key import hash_key, make_key
 from shared.access.key_records import KeyRecord
 from shared.errors import InvalidRequest, Unauthenticated
 from shortstack.access import Access
-from shortstack.bench.hostile.stand import (
-    attack_stack,
-    bugs_in,
-    num_fds,
-    settled_losses,
-    targets_of,
-)
+from shortstack.bench.hostile.remains import num_fds, settled_losses
+from shortstack.bench.hostile.stand import attack_stack, bugs_in, targets_of
 from shortstack.client import Client, Completion
 from shortstack.plan import StackConfig
 from shortstack.request import Limits, Request, Turn

@@ -1,16 +1,15 @@
-"""Sends hostile calls to the ports of a stack and looks for what is still held afterwards."""
+"""Sends hostile calls to the gRPC ports of a stack; tells how each ended."""
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import grpc
-import psutil
 
 from shared.rpc.channel import open_channel
 from shortstack.bench.hostile.attacks import SERVICES, Attack, Attacker
-from shortstack.health import verify_info
 from shortstack.stack import Stack
 
 # (method, name of the status that a call ended with) -> calls.
@@ -20,9 +19,6 @@ BUGS = ("INTERNAL", "UNKNOWN")
 # Our library's word, not the server's, which had ended the call before all was written.
 LOST_WRITE = "Internal error from Core"
 NUM_AT_A_TIME = 8
-# Sockets of calls that have just ended, and what a service opens when it is first asked.
-MAX_MORE_FDS = 12
-SETTLE_S, POLL_S = 20.0, 0.2
 
 
 async def send(channel: grpc.aio.Channel, attack: Attack, metadata: Any = ()) -> str:
@@ -55,7 +51,13 @@ async def _write(call: Any, attack: Attack) -> None:
         await call.done_writing()
 
 
-async def attack_stack(targets: dict[str, str], num: int, seed: int, metadata: Any = ()) -> Tally:
+async def attack_stack(
+    targets: dict[str, str],
+    num: int,
+    seed: int,
+    metadata: Any = (),
+    on_call: Callable[[], None] = lambda: None,
+) -> Tally:
     """Send attacks to the ports of the services; return how often each method ended how."""
     attacker = Attacker(seed)
     tally: Tally = Counter()
@@ -71,6 +73,7 @@ async def attack_stack(targets: dict[str, str], num: int, seed: int, metadata: A
             )
             for each, code in zip(attacks, codes, strict=True):
                 tally[f"{each.service}.{each.method}", code] += 1
+                on_call()
     return tally
 
 
@@ -84,41 +87,6 @@ def targets_of(stack: Stack) -> dict[str, str]:
     }
 
 
-def num_fds(stack: Stack) -> dict[str, int]:
-    """Return how many files each process of a stack has open."""
-    return {name: psutil.Process(child.pid).num_fds() for name, child in stack.children.items()}
-
-
-async def losses(stack: Stack, fds_before: dict[str, int]) -> list[str]:
-    """Return what is still held although nobody asks for anything."""
-    lost = [f"{child.describe_end()}" for child in stack.poll()]
-    for cell in stack.cells:
-        info = await verify_info(cell.verify_target, timeout_s=5.0)
-        pool = info.pool
-        if pool.num_free + pool.num_cached != pool.num_pages:
-            lost.append(f"{cell.cell_id}: {pool.num_used + pool.num_quarantined} pages held")
-        if info.num_sessions:
-            lost.append(f"{cell.cell_id}: {info.num_sessions} sessions run")
-    for name, before in fds_before.items():
-        more = num_fds(stack)[name] - before
-        if more > MAX_MORE_FDS:
-            lost.append(f"{name}: {more} more files open")
-    return lost
-
-
 def bugs_in(tally: Tally) -> list[str]:
     """Return the calls that ended as none may."""
     return [f"{num} x {method}: {code}" for (method, code), num in tally.items() if code in BUGS]
-
-
-async def settled_losses(
-    stack: Stack, fds_before: dict[str, int], timeout_s: float = SETTLE_S
-) -> list[str]:
-    """Return what is held for good: what calls that have just ended hold, is given time."""
-    lost: list[str] = []
-    for _ in range(int(timeout_s / POLL_S)):
-        lost = await losses(stack, fds_before)
-        if not lost:
-            break
-        await asyncio.sleep(POLL_S)
-    return lost
