@@ -12,6 +12,7 @@ from shared.access.api_key import hash_key, make_key
 from shared.access.key_records import KeyRecord
 from shared.errors import InvalidRequest, Unauthenticated
 from shortstack.access import Access
+from shortstack.bench.hostile.http_stand import attack_http, http_bugs_in
 from shortstack.bench.hostile.remains import num_fds, settled_losses
 from shortstack.bench.hostile.stand import attack_stack, bugs_in, targets_of
 from shortstack.client import Client, Completion
@@ -28,7 +29,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)
 KEY = make_key()
 MARKER = "xyzzy-plugh-4711"
 NUM_CLIENTS = 3
-NUM_ATTACKS, SEED = 400, 5
+NUM_ATTACKS, NUM_HTTP_ATTACKS, SEED = 400, 120, 5
 RESTARTED = ("verify-0", "draft-0", "verify-1")
 
 
@@ -59,7 +60,13 @@ async def keyed(
     }
     access = Access(KEY)
     keyed = replace(
-        config, num_cells=2, environ=environ, access=access, log_level="DEBUG", log_dir=log_dir
+        config,
+        num_cells=2,
+        environ=environ,
+        access=access,
+        log_level="DEBUG",
+        log_dir=log_dir,
+        http="127.0.0.1:0",
     )
     async with Stack(keyed) as stack, Client(stack.target, access) as client:
         yield KeyedStack(stack, client, log_dir)
@@ -107,6 +114,21 @@ async def test_hostile_messages_break_nothing_and_leave_nothing(keyed: KeyedStac
     assert not await settled_losses(stack, before)
     answers = await asyncio.gather(*(client.complete(fresh(request)) for request in requests))
     assert ids_of(answers) == expected
+
+
+async def test_hostile_http_requests_break_nothing_and_leave_nothing(keyed: KeyedStack) -> None:
+    stack, client = keyed.stack, keyed.client
+    (request,) = make_requests(1)
+    expected = await run_plain(client, [request])
+    headers = {"authorization": f"Bearer {KEY}"}
+    await attack_http(stack.http_url, NUM_HTTP_ATTACKS // 4, SEED - 1, headers)
+    before = num_fds(stack)
+    tally = await attack_http(stack.http_url, NUM_HTTP_ATTACKS, SEED, headers)
+    assert not http_bugs_in(tally), (SEED, tally)
+    assert sum(tally.values()) == NUM_HTTP_ATTACKS
+    assert {"200", "400", "404"} <= {ending for _, ending in tally}, (SEED, tally)
+    assert not await settled_losses(stack, before)
+    assert ids_of([await client.complete(fresh(request))]) == expected
 
 
 async def test_no_prompt_and_no_key_is_logged_by_anybody(keyed: KeyedStack) -> None:

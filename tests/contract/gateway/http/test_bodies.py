@@ -1,23 +1,21 @@
 """What is refused, and how it is told: malformed bodies never end in a 5xx."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from services.gateway.http_face.bodies import ChatBody, TextBody
 from services.gateway.http_face.edge import MAX_BODY_BYTES
+from shortstack.bench.hostile.http_attacks import any_bodies
 from tests.contract.gateway.http.conftest import Served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
 TEXT = {"prompt": "So:", "max_tokens": 3}
-PATHS = {"/v1/chat/completions": CHAT, "/v1/completions": TEXT}
 
 
 async def post(served: Served, path: str, body: Any) -> httpx2.Response:
@@ -210,30 +208,14 @@ async def test_the_version_is_told(served: Served) -> None:
     assert (await served.http.get("/version")).json() == {"version": "0.1.0"}
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
-    ),
-    max_leaves=8,
-)
-
-
-@st.composite
-def mutated(draw: Callable[[Any], Any]) -> tuple[str, Any]:
-    """Return an endpoint and a body of which some fields were replaced by anything."""
-    path = draw(st.sampled_from(sorted(PATHS)))
-    fields = {"/v1/chat/completions": ChatBody, "/v1/completions": TextBody}[path].model_fields
-    names = st.sampled_from([*fields, "speculation", "stop", "frobnicate"])
-    changes = draw(st.dictionaries(names, JSON, max_size=3))
-    if draw(st.booleans()):
-        inner = draw(st.sampled_from(["mode", "max_draft_len", "exit_layer", "report", "policy"]))
-        changes["speculation"] = {inner: draw(JSON)}
-    return path, {**PATHS[path], **changes}
+FIELDS = {
+    path: list(body.model_fields)
+    for path, body in (("/v1/chat/completions", ChatBody), ("/v1/completions", TextBody))
+}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(case=mutated() | st.tuples(st.sampled_from(sorted(PATHS)), JSON))
+@given(case=any_bodies(FIELDS))
 async def test_no_body_ends_in_a_server_error(served: Served, case: tuple[str, Any]) -> None:
     path, body = case
     answer = await post(served, path, body)
