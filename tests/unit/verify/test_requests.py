@@ -270,9 +270,11 @@ def test_kangaroo_drafts_at_its_first_adapter_with_its_own_defaults() -> None:
     assert request.wished == Decision(KANGAROO, 3, 2, 0.25, "pinned")
 
 
-def test_kangaroo_may_be_planned_at_its_own_exit_and_by_its_own_rounds_alone() -> None:
+def test_kangaroo_may_be_planned_at_its_adapters_and_by_its_own_rounds_alone() -> None:
     request = read_request(kangaroo(), ADAPTED)
-    assert (request.policy, request.exits) == ("goodput", (1,))
+    assert (request.policy, request.arms) == ("goodput", (arm_of(KANGAROO, 1), arm_of(KANGAROO, 3)))
+    named = read_request(kangaroo(exit_layer=3, policy="goodput"), ADAPTED)
+    assert named.arms == (arm_of(KANGAROO, 3),)
     assert request.wished.max_draft_len == 6
     # Where the cell's policy goes by what exits say, kangaroo does as it says itself.
     assert read_request(kangaroo(), replace(ADAPTED, policy="del")).policy == "static"
