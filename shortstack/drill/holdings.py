@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from shared.errors import ShortstackError
-from shortstack.bench.hostile.stand import losses, num_fds
+from shortstack.bench.hostile.remains import losses, num_fds
 from shortstack.bench.serve.processes import segments_of
 from shortstack.stack import Stack
 
