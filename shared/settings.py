@@ -33,7 +33,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as MalformedValue
 
 PREFIX = "SHORTSTACK_"
-GROUPS = frozenset({"MODEL", "REDIS", "LOG", "TELEMETRY", "VERIFY", "DRAFT", "GATEWAY"})
+GROUPS = frozenset({"MODEL", "REDIS", "LOG", "TELEMETRY", "VERIFY", "SWIFT", "DRAFT", "GATEWAY"})
 
 
 class SettingsError(Exception):

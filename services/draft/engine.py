@@ -141,6 +141,7 @@ class DraftEngine:
                 method.check(task.decision, means)
                 check_tree(method, task.decision)
                 method.check_shadow(task.shadow_exits, task.decision)
+                task.skip_set.check(means.num_layers)
                 attachment.check_task(task, attachment.boot_id)
             except ShortstackError as error:
                 drafts.append(Draft(task.session_id, task.round_index, (), (), error=error.message))

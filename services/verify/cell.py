@@ -23,6 +23,7 @@ from services.verify.roster import Roster
 from services.verify.round_tracer import RoundTracer
 from services.verify.rounds import Rounds
 from services.verify.scheduler import SchedulerLimits
+from services.verify.search_setup import make_searcher
 from services.verify.session import Session, SessionEvent, SessionRequest
 from services.verify.session_log import SessionLog
 from services.verify.settings import VerifyServiceSettings, VerifySettings
@@ -32,7 +33,7 @@ from shared.control.overlap import OverlapChooser
 from shared.control.policies.base import PolicyContext, SessionPolicy
 from shared.control.policies.exits import parse_exits
 from shared.control.policies.methods import parse_methods
-from shared.control.policies.registry import make_policy
+from shared.control.policies.registry import GOODPUT, make_policy
 from shared.control.policies.static import NAME as STATIC
 from shared.control.registry import CellLease
 from shared.control.row_budget import RowBudget
@@ -50,7 +51,7 @@ from shared.rpc.convert import (
 )
 from shared.speculation.methods.base import DraftMeans
 from shared.speculation.methods.registry import method_named
-from shared.speculation.vocabulary import KANGAROO, LAYERSKIP, OFF, PLAIN_DECISION, Decision
+from shared.speculation.vocabulary import LAYERSKIP, OFF, PLAIN_DECISION, Decision
 from shared.telemetry import spans
 from shared.telemetry.chrome_trace import ChromeTrace
 from shared.telemetry.tracing import Tracing
@@ -118,6 +119,10 @@ class Cell:
             OverlapChooser(verify.overlap),
         )
         self._remote: RemoteDrafter | None = None
+        if verify.cell_kind != "plain":
+            self.engine.steps.search = make_searcher(
+                settings.swift, stack, self.memory, self.engine.steps.governor, self.store
+            )
 
     def _make_tracer(self) -> RoundTracer | None:
         if not self.tracing.is_on:
@@ -126,7 +131,7 @@ class Cell:
 
     def make_policy(self, request: SessionRequest) -> SessionPolicy | None:
         """Return what proposes a session's rounds; None: its wish, or the load governor."""
-        if request.wished.is_off:
+        if request.wished.is_off or request.policy in (GOODPUT, STATIC):
             return None
         context = PolicyContext(
             request.arms or (request.wished.exit_layer,),
@@ -288,8 +293,8 @@ def _make_rules(settings: VerifyServiceSettings, stack: LayerStack) -> RequestRu
     else:
         # Checked even where speculation is off by default: a request may turn it on.
         method_named(LAYERSKIP).check(defaults, stack.means)
-        if verify.method == KANGAROO and verify.cell_kind != "plain":
-            defaults = _kangaroo_defaults(verify, defaults, stack.means)
+        if verify.method not in (LAYERSKIP, OFF) and verify.cell_kind != "plain":
+            defaults = _method_defaults(verify, defaults, stack.means)
     if verify.cell_kind == "plain":
         defaults = replace(defaults, method=OFF)
     identity = config.identity(settings.model.served_name)
@@ -307,13 +312,13 @@ def _make_rules(settings: VerifyServiceSettings, stack: LayerStack) -> RequestRu
     )
 
 
-def _kangaroo_defaults(verify: VerifySettings, given: Decision, means: DraftMeans) -> Decision:
-    """Return kangaroo's own defaults, where the settings do not name others.
+def _method_defaults(verify: VerifySettings, given: Decision, means: DraftMeans) -> Decision:
+    """Return the default method's own defaults, where the settings do not name others.
 
     Raises:
         InvalidRequest: it cannot run so.
     """
-    method, named = method_named(KANGAROO), verify.model_fields_set
+    method, named = method_named(verify.method), verify.model_fields_set
     own = method.complete(given, means)
     decision = replace(
         own,

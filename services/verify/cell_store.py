@@ -16,7 +16,9 @@ from services.verify.settings import VerifyServiceSettings
 from services.verify.store_link import StoreLink, prior_of
 from services.verify.store_traffic import CellFacts, StoreTraffic
 from services.verify.stored_evidence import OpenSession
+from services.verify.stream_link import StreamLink
 from shared.control.evidence.prior import Prior
+from shared.control.skip_search.search_options import SearchOptions
 from shared.control.store.costs import CostCell
 from shared.control.store.keys import hardware_key
 from shared.control.store.store import CellLoad
@@ -60,6 +62,7 @@ class CellStore:
             self._new_costs,
         )
         self._store = SessionStore(settings.redis, facts)
+        self._read_drafting = read_drafting
         is_kept = self._store.traffic is not None
         self.link = StoreLink(self._store, self._loop) if is_kept else None
 
@@ -80,6 +83,15 @@ class CellStore:
         for task in self._tasks:
             task.cancel()
         await self._store.close()
+
+    def link_streams(self, options: SearchOptions) -> StreamLink | None:
+        """Return the way of task streams' records; None without a Redis."""
+        if self.traffic is None:
+            return None
+        # The engine is made behind this; no record is read before it has started.
+        return StreamLink(
+            self.traffic, options, self._read_drafting, self._loop, lambda e: self._engine.post(e)
+        )
 
     def open(self, session: Session) -> None:
         """Begin to ask for what a session begins with; nobody waits for it."""

@@ -28,6 +28,7 @@ from services.verify.committer import Committer
 from services.verify.drafter import DrafterLost, DrafterReady, DraftsArrived
 from services.verify.events import (
     Adopt,
+    AdoptStream,
     Cancel,
     EngineEvent,
     MoveAll,
@@ -88,6 +89,8 @@ class VerifyEngine:
         self._ordered = NOTHING
         self._is_overlapped = False
         self._decide_ns = 0
+        # Whether the step at hand looked at skip sets: its times tell of no other.
+        self._has_looked = False
         self._is_stopped = False
         self._is_checked = False
         self._thread = threading.Thread(target=self._run, name="verify-engine", daemon=True)
@@ -145,7 +148,8 @@ class VerifyEngine:
             end_ns - started_ns,
             has_prefill=bool(plan.prefills),
         )
-        self.steps.note(times, end_ns, rounds, results, drafts, teaches=not self._overlap.is_trial)
+        teaches = not (self._overlap.is_trial or self._has_looked)
+        self.steps.note(times, end_ns, rounds, results, drafts, teaches=teaches)
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -200,6 +204,9 @@ class VerifyEngine:
                 self._make_homeless(self.rounds.detach(event))
             case Adopt():
                 self.steps.adopt(event.session, event.prior, event.saved)
+            case AdoptStream():
+                if self.steps.search is not None:
+                    self.steps.search.adopt(event.name, event.record)
             case WarmStart():
                 self.steps.governor.costs.restore(event.cells)
             case MoveAll():
@@ -260,6 +267,8 @@ class VerifyEngine:
             self._runner.hand_over()
             self.rounds.send(make_tasks(drafting, plan.shadow))
         self._flush()
+        search = self.steps.search
+        self._has_looked = search is not None and search.look(self.roster.running)
         before = self._ordered
         if self._is_overlapped:
             self._ordered = Ordered(drafting, sent_ns, shadow=shadow_of(drafting, plan.shadow))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from services.verify.drafter import DrafterEvent
 from services.verify.session import Session
 from shared.control.evidence.prior import Prior
+from shared.control.skip_search.stream_record import StreamRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,14 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptStream:
+    """What the store knows of a task stream: its skip set, and how that was found."""
+
+    name: str
+    record: StreamRecord
+
+
+@dataclass(frozen=True, slots=True)
 class WarmStart:
     """What steps took on equal machines, ns by field."""
 
@@ -55,4 +64,6 @@ class Stop:
     """End the thread."""
 
 
-EngineEvent = DrafterEvent | Submit | Cancel | Adopt | WarmStart | Wake | MoveAll | Stop
+EngineEvent = (
+    DrafterEvent | Submit | Cancel | Adopt | AdoptStream | WarmStart | Wake | MoveAll | Stop
+)

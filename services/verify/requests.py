@@ -155,11 +155,11 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
     if method != defaults.method:
         defaults = method_named(method).complete(defaults, rules.means)
     is_chosen, is_read_out = policy != STATIC, method in READ_OUT_METHODS
-    longest = defaults.max_draft_len
+    longest = min(defaults.max_draft_len, rules.max_draft_len)
     if is_chosen and is_read_out:
         # The places that evidence counts; who wants longer drafts says so.
         longest = min(NUM_PLACES, rules.max_draft_len)
-    # An adapter has its own exit: 0 is a way to leave it out.
+    # Adapters have their own exits, skip sets none: 0 is a way to leave it out.
     names_exit = message.HasField("exit_layer") and (is_read_out or message.exit_layer > 0)
     decision = Decision(
         method=method,

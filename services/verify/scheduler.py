@@ -20,6 +20,8 @@ from shared.speculation.vocabulary import PLAIN_DECISION, Decision
 
 # An operator's switch: nobody drafts, not even who is pinned.
 KILLED = replace(PLAIN_DECISION, reason="killed")
+# No skip set was found with which drafts of the session's kind of text pay.
+STREAM_OFF = replace(PLAIN_DECISION, reason="stream_off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,9 @@ def _wish(session: Session, limits: SchedulerLimits, has_draft_worker: bool) -> 
     wished = session.request.wished
     if session.is_killed() and not wished.is_off:
         return KILLED
+    is_free = not session.request.is_pinned
+    if is_free and session.stream is not None and session.stream.is_off and not wished.is_off:
+        return STREAM_OFF
     if session.policy is not None:
         wished = session.policy.wish(wished)
     return decide(wished, room, has_draft_worker=has_draft_worker)

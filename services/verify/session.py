@@ -16,10 +16,13 @@ from shared.control.evidence.prior import Prior
 from shared.control.fair_queue import Priority
 from shared.control.policies.base import SessionPolicy
 from shared.control.policies.static import NAME as STATIC
+from shared.control.skip_search.task_stream import TaskStream
 from shared.errors import ShortstackError
 from shared.ids import SessionId, TokenId
 from shared.model.page_table import PageTable
+from shared.speculation.skip_set import NOTHING_SKIPPED, SkipSet
 from shared.speculation.vocabulary import (
+    SWIFT,
     Decision,
     Extent,
     FinishReason,
@@ -162,6 +165,9 @@ class Session:
     carried: tuple[Prior | None, bytes | None] | None = None
     # The sampled trace that it belongs to; None: it is not traced.
     trace: SessionTrace | None = None
+    # Of method swift: its task stream, and what its last round was drafted without.
+    stream: TaskStream | None = None
+    skip_set: SkipSet = NOTHING_SKIPPED
     summary: SpeculationSummary = field(default_factory=SpeculationSummary)
     timings: Timings = field(default_factory=Timings)
 
@@ -196,6 +202,10 @@ class Session:
         shadow_exits: exits below the decision's that are to be read on the way.
         """
         assert self.table is not None
+        skip_set, skip_version = NOTHING_SKIPPED, 0
+        if decision.method == SWIFT and self.stream is not None:
+            skip_set, skip_version = self.stream.skip_set, self.stream.version
+            self.skip_set = skip_set
         return RoundTask(
             session_id=self.session_id,
             round_index=self.round_index,
@@ -209,6 +219,8 @@ class Session:
             stop_token_ids=self.request.stop.stop_token_ids,
             shadow_exits=shadow_exits,
             traceparent=self.trace.order(time.perf_counter_ns()) if self.trace else "",
+            skip_set=skip_set,
+            skip_version=skip_version,
         )
 
     def extents(self) -> tuple[Extent, ...]:

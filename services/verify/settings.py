@@ -9,6 +9,7 @@ from shared.access.tls_options import TlsGroup
 from shared.control.overlap import Overlap
 from shared.control.policies.registry import POLICY_NAMES
 from shared.settings import (
+    Group,
     LogSettings,
     MetricsListen,
     ModelSettings,
@@ -40,7 +41,7 @@ class VerifySettings(TlsGroup):
     max_sessions: int = Field(32, ge=1, le=4096, description="sessions at a time")
     max_waiting: int = Field(64, ge=0, description="sessions waiting for room; more are refused")
     queue_timeout_ms: int = Field(30_000, ge=1, description="longest wait for room")
-    method: Literal["layerskip", "kangaroo", "off"] = Field(
+    method: Literal["layerskip", "kangaroo", "swift", "off"] = Field(
         "layerskip", description="default method; `kangaroo` needs a draft adapter"
     )
     exit_layer: int = Field(
@@ -100,6 +101,32 @@ class VerifySettings(TlsGroup):
         return self
 
 
+class SwiftSettings(Group):
+    """SHORTSTACK_SWIFT__*: drafts of method `swift`, and the search for what they leave out."""
+
+    skip_ratio: float = Field(
+        0.45, ge=0, le=0.9, description="share of the sub-layers open to choice that is left out"
+    )
+    search_share: float = Field(
+        0.02, ge=0, le=1, description="most of the steps' time that searches take; 0: no search"
+    )
+    window_len: int = Field(
+        32, ge=8, le=1024, description="committed tokens that sets are scored by at a time"
+    )
+    num_challengers: int = Field(
+        3, ge=1, le=32, description="sets scored on a window beside the one in use"
+    )
+    interval_rounds: int = Field(
+        8, ge=1, description="least rounds of a task stream between two windows"
+    )
+    max_score: float = Field(
+        0.95, gt=0, le=1, description="mean score at which a set is good enough"
+    )
+    max_live_sets: int = Field(
+        4, ge=1, description="different sets in use; further task streams take the nearest"
+    )
+
+
 class VerifyServiceSettings(ServiceSettings):
     """Everything the verify worker reads."""
 
@@ -107,4 +134,5 @@ class VerifyServiceSettings(ServiceSettings):
     redis: RedisSettings = RedisSettings()
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    swift: SwiftSettings = SwiftSettings()
     verify: VerifySettings

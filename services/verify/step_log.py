@@ -7,6 +7,7 @@ from services.verify.pass_runner import PassResult
 from services.verify.round_tracer import RoundTracer
 from services.verify.session import Emitted, Session
 from services.verify.session_log import SessionLog
+from services.verify.set_search import SetSearcher
 from services.verify.step_times import StepTimes
 from services.verify.store_link import StoreLink
 from shared.control.evidence.evidence_book import EvidenceBook
@@ -66,6 +67,8 @@ class StepLog:
         self._tracer = tracer
         # Sessions that ended with the step in hand.
         self._ended: list[tuple[Session, FinishReason]] = []
+        # Where sessions may draft with layers left out: who looks for which.
+        self.search: SetSearcher | None = None
 
     def note(
         self,
@@ -101,6 +104,8 @@ class StepLog:
         )
         for session, outcome in rounds:
             self._note_round(session, outcome, end_ns, is_alarm=outcome.key in alarms)
+        if self.search is not None:
+            self.search.note_step(end_ns - times.started_ns)
         self.metrics.note_pass(times.pass_ns, num_rows - num_prefill_rows, num_prefill_rows)
         if drafts:
             self.metrics.note_drafts(drafts, times.wait_ns)
@@ -130,6 +135,8 @@ class StepLog:
             self._link.note_round(
                 session, outcome, self.governor.sessions.evidence(outcome.key), end_ns
             )
+        if self.search is not None:
+            self.search.note_round(session, outcome)
         if session.policy is not None and outcome.observation is not None:
             session.policy.note(
                 outcome.decision, outcome.num_drafted, outcome.num_accepted, outcome.observation
@@ -139,6 +146,8 @@ class StepLog:
         """Begin with a session whose prompt is done; again if it lost its pages since."""
         is_first = self.sessions.open(session, session.request.policy)
         self.metrics.note_prompt_end(session, is_first=is_first)
+        if self.search is not None:
+            self.search.open(session)
         if session.carried is not None:
             self.governor.sessions.adopt(session.session_id, *session.carried)
 
@@ -164,6 +173,8 @@ class StepLog:
                 self._tracer.note_end(session, session.trace, reason, now_ns)
             if self._link is not None:
                 self._link.end(session, self.governor.sessions.evidence(session.session_id))
+            if self.search is not None:
+                self.search.close(session)
             self.governor.forget(session.session_id)
             self.sessions.end(session, reason)
             self.metrics.note_end(session, reason)

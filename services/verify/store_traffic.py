@@ -3,6 +3,7 @@
     states   the last one of every conversation   written when a session has ended, else every s
     counts   summed by kind of text               added when a session has ended, else every 60 s
     priors   of the kinds of text in use          read every 60 s; costs merged with them
+    streams  the last record of every task stream written every s
     arms     an operator's orders                 read every 10 s
     live     how the cell is doing                told every second
 
@@ -25,6 +26,7 @@ from shared.control.store.prior_cache import PriorCache
 from shared.control.store.prior_queue import PriorQueue
 from shared.control.store.store import CellLoad, ControlStore
 from shared.control.store.stored_session import StoredSession
+from shared.control.store.stream_queue import StreamQueue
 from shared.control.store.write_behind import WriteBehind
 from shared.ids import BootId, CellId
 
@@ -80,6 +82,7 @@ class StoreTraffic:
         self._clock = clock
         self.states = WriteBehind(store, MAX_PENDING)
         self.counts = PriorQueue(f"{facts.cell_id}-{facts.boot_id:x}", clock, MAX_PENDING)
+        self.streams = StreamQueue(store)
         self.priors = PriorCache(store, clock)
         self.arms: dict[str, Arms] = {}
         self._wake = asyncio.Event()
@@ -99,7 +102,7 @@ class StoreTraffic:
 
     def start(self) -> None:
         """Begin what happens by itself."""
-        self._spawn(self._flush_for_ever())
+        self.spawn(self._flush_for_ever())
         for task in self._periodic:
             task.start()
 
@@ -122,7 +125,7 @@ class StoreTraffic:
         async def claim() -> None:
             await stored.claim(self.store)
 
-        return self._spawn(claim())
+        return self.spawn(claim())
 
     def fetch_priors(self, session: OpenSession) -> "asyncio.Task[None]":
         """Begin to read the priors of a session's kind of text."""
@@ -130,13 +133,13 @@ class StoreTraffic:
         async def fetch() -> None:
             session.priors = await self.priors.fetch(session.key, self.today)
 
-        return self._spawn(fetch())
+        return self.spawn(fetch())
 
     def heed_arms(self, mk: str) -> None:
         """Read an operator's orders for an `mk` from now on."""
         if mk not in self.arms:
             self.arms[mk] = NO_ORDERS
-            self._spawn(self._read_arms(mk))
+            self.spawn(self._read_arms(mk))
 
     def write_now(self) -> None:
         """Write what waits at once, counts too: a session has ended."""
@@ -146,6 +149,7 @@ class StoreTraffic:
     async def flush(self) -> None:
         """Try once to write what waits, counts only where they are due."""
         await self.states.drain()
+        await self.streams.drain()
         now_s = self._clock()
         self._are_counts_due |= now_s - self._counts_sent_s >= COUNTS_PERIOD_S
         if self._are_counts_due and self.store.wait_s == 0:
@@ -189,7 +193,8 @@ class StoreTraffic:
     async def _tell_load(self) -> None:
         await self.store.write_live(self.facts.cell_id, self.facts.read_load())
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> "asyncio.Task[None]":
+    def spawn(self, work: Coroutine[object, object, None]) -> "asyncio.Task[None]":
+        """Begin some work of the cell's; it ends with the traffic at the latest."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)

@@ -26,7 +26,7 @@ from shared.control.step_costs import StepCosts
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import StepProbes
 from shared.control.steps import SessionLoad, StepOutcome, draft_shape
-from shared.speculation.arm import arm_in_use, at_arm
+from shared.speculation.arm import arm_in_use, at_arm, method_of
 from shared.speculation.vocabulary import LAYERSKIP, Decision
 
 OVERHEAD_RATE = 0.05
@@ -220,7 +220,11 @@ class LoadGovernor:
         self.costs.note_pass(rows, outcome.pass_ns)
         if drafting and not outcome.has_draft_reads:
             num_rows, num_steps = draft_shape([each.num_drafted for each in drafting])
-            arm = max((arm_in_use(each.decision) for each in drafting), key=self.costs.work_of)
+            arms = {arm_in_use(each.decision) for each in drafting}
+            if len({method_of(arm) for arm in arms}) > 1:
+                # Drafts of several methods took it together: it tells of none.
+                return
+            arm = max(arms, key=self.costs.work_of)
             self.costs.note_draft(arm, num_rows, num_steps, outcome.draft_ns)
 
     def _note_speed(self, outcome: StepOutcome) -> None:

@@ -30,6 +30,7 @@ from shared.model.token_subset import subset_of
 from shared.model.weights import Weights
 from shared.speculation.draft_vocab import AUTO, DraftVocab
 from shared.speculation.methods.base import DraftMeans
+from shared.speculation.skip_set import SkipSet
 
 Progress = Callable[[str, int, int], None]
 
@@ -79,6 +80,10 @@ class Layer:
 
     def __call__(self, x_RD: torch.Tensor, rows: RowBatch, kv_2GSH: torch.Tensor) -> torch.Tensor:
         """Run the block, writing the rows' keys and values to their slots first."""
+        return self.feed_forward(self.attend(x_RD, rows, kv_2GSH))
+
+    def attend(self, x_RD: torch.Tensor, rows: RowBatch, kv_2GSH: torch.Tensor) -> torch.Tensor:
+        """Run the attention sub-layer alone; its keys and values are written first."""
         num_rows = x_RD.shape[0]
         qkv = self._qkv(self._input_norm(x_RD))
         heads = qkv.view(num_rows, self._num_rotated + self._num_kv_heads, self._head_size)
@@ -89,7 +94,10 @@ class Layer:
         kv = kv.view(num_rows, 2, self._num_kv_heads, self._head_size).permute(1, 2, 0, 3)
         kv_2GSH.index_copy_(2, rows.slots_R, kv)
         queries = heads[:, : self._num_heads]
-        x_RD = self._output.add(attend(queries, kv_2GSH, rows.spans, self._window), x_RD)
+        return self._output.add(attend(queries, kv_2GSH, rows.spans, self._window), x_RD)
+
+    def feed_forward(self, x_RD: torch.Tensor) -> torch.Tensor:
+        """Run the MLP sub-layer alone."""
         gate_up = self._gate_up(self._post_norm(x_RD))
         gate, up = gate_up.chunk(2, -1)
         return self._down.add(F.silu(gate).mul_(up), x_RD)
@@ -282,6 +290,21 @@ class LayerStack:
                 adapters[index + 1].write(x_RD, rows, kv)
                 self.num_adapter_kv_rows += x_RD.shape[0]
         self.num_row_layers += x_RD.shape[0] * (end - start)
+        return x_RD
+
+    def run_without(
+        self, skip_set: SkipSet, x_RD: torch.Tensor, rows: RowBatch, kv: list[torch.Tensor]
+    ) -> torch.Tensor:
+        """Run all layers less a skip set's sub-layers, which leave rows and KV as they are."""
+        assert self.num_loaded == self.config.num_layers, "layers are missing: `ensure_loaded`"
+        skipped = skip_set.sub_layers
+        for index, layer in enumerate(self.layers):
+            if 2 * index not in skipped:
+                x_RD = layer.attend(x_RD, rows, kv[index])
+            if 2 * index + 1 not in skipped:
+                x_RD = layer.feed_forward(x_RD)
+        # What is run of layers in halves counts as so many whole ones.
+        self.num_row_layers += x_RD.shape[0] * (len(self.layers) - len(skipped) // 2)
         return x_RD
 
     def head(self, x_RD: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ then not positions:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -110,24 +110,6 @@ class RowBatch:
         if num_rows == self.num_rows:
             return self
         return self.prefix(sum(span.row_start < num_rows for span in self.spans))
-
-    def select(self, spans: Sequence[Span]) -> "RowBatch":
-        """Return the rows of some of the spans, in the order given."""
-        if len(spans) == len(self.spans):
-            return self
-        rows: list[int] = []
-        moved: list[Span] = []
-        for span in spans:
-            start = len(rows)
-            rows += range(span.row_start, span.row_end)
-            moved.append(replace(span, row_start=start, row_end=len(rows)))
-        rows_R = torch.tensor(rows, device=self.slots_R.device)
-        return RowBatch(
-            self.token_ids_R.index_select(0, rows_R),
-            self.slots_R.index_select(0, rows_R),
-            self.rope_R1C.index_select(0, rows_R),
-            moved,
-        )
 
 
 def pack_rows(sessions: list[SessionRows], rope_table_P1C: torch.Tensor) -> RowBatch:

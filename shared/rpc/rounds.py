@@ -3,6 +3,7 @@
 from shared.ids import SessionId, TokenId
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import check_field, sampling_from_proto, sampling_to_proto
+from shared.speculation.skip_set import SkipSet
 from shared.speculation.vocabulary import Decision, Draft, Extent, RoundTask, ShadowRead, TreeBudget
 
 
@@ -31,6 +32,8 @@ def task_to_proto(task: RoundTask, boot_id: int, max_rows: int) -> pb.RoundTask:
         shadow_exits=task.shadow_exits,
         traceparent=task.traceparent,
         tree=_tree_to_proto(task.decision.tree),
+        skip_set=task.skip_set.to_wire(),
+        skip_version=task.skip_version,
     )
 
 
@@ -87,6 +90,8 @@ def task_from_proto(message: pb.RoundTask, vocab_size: int) -> RoundTask:
         stop_token_ids=frozenset(message.stop_token_ids),
         shadow_exits=tuple(message.shadow_exits),
         traceparent=message.traceparent,
+        skip_set=SkipSet.from_wire(message.skip_set),
+        skip_version=message.skip_version,
     )
 
 

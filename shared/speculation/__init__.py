@@ -7,5 +7,6 @@ cost_model   what a round costs and when it pays
 cost_fit     takes the noise out of measured times
 tape         what exits said along a text, and rounds replayed over it
 drafting     drives the rounds of all methods together
+skip_set     sub-layers that a draft leaves out
 methods/     one file per way of drafting
 """

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from shared.ids import SessionId, TokenId
+from shared.speculation.skip_set import NOTHING_SKIPPED, SkipSet
 
 OFF = "off"
 LAYERSKIP = "layerskip"
@@ -189,6 +190,7 @@ class RoundTask:
 
     shadow_exits: exits below E whose choices behind all k + 1 rows are wanted as evidence.
     traceparent: W3C trace context of the round; empty when it is not traced.
+    skip_set: what a layer-skipping draft leaves out; skip_version: which of its stream's sets.
     """
 
     session_id: SessionId
@@ -203,6 +205,8 @@ class RoundTask:
     stop_token_ids: frozenset[int] = frozenset()
     shadow_exits: tuple[int, ...] = ()
     traceparent: str = ""
+    skip_set: SkipSet = NOTHING_SKIPPED
+    skip_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

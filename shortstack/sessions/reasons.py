@@ -16,6 +16,7 @@ REASONS = {
     "guard": "plain for a while: the session's drafts were measured to slow it down",
     "no_costs": "plain: the cell has not measured its costs yet",
     "no_draft_worker": "plain: nobody drafts in this cell now",
+    "stream_off": "plain: no skip set was found with which drafts of this kind of text pay",
     "killed": "plain: speculation is switched off for this model",
 }
 NO_ROUND = "-"

@@ -22,6 +22,7 @@ from shared.speculation.vocabulary import (
     KANGAROO,
     LAYERSKIP,
     PLAIN_DECISION,
+    SWIFT,
     Decision,
     SamplingParams,
     StopParams,
@@ -35,6 +36,7 @@ from tests.engine_harness import (
     make_request,
     split_with,
 )
+from tests.golden.random_sets import give_set
 from tests.golden.reference import GREEDY, ModelShelf, TieCount, make_prompt, sampled
 from tests.model_builder import EOS_ID, KINDS, NUM_LAYERS, reference_greedy, write_model
 
@@ -44,11 +46,12 @@ EXITS = range(1, NUM_LAYERS)
 DRAFT_LENS = range(1, MAX_DRAFT_LEN + 1)
 PAGE_SIZES = (1, 4, 16)
 BATCHES = (1, 3)
-NUM_CASES = {LAYERSKIP: 84, KANGAROO: 42}
-THRESHOLDS = {LAYERSKIP: (0.0,), KANGAROO: (0.0, 0.6, 1.01)}
+NUM_CASES = {LAYERSKIP: 84, KANGAROO: 42, SWIFT: 42}
+THRESHOLDS = {LAYERSKIP: (0.0,), KANGAROO: (0.0, 0.6, 1.01), SWIFT: (0.0, 0.8)}
 TREES: dict[str, tuple[TreeBudget | None, ...]] = {
     LAYERSKIP: (None, TreeBudget(MAX_DRAFT_LEN, 3, 1.0), TreeBudget(MAX_DRAFT_LEN, 2, 0.6)),
     KANGAROO: (None,),
+    SWIFT: (None,),
 }
 
 
@@ -144,21 +147,31 @@ def test_speculative_text_equals_plain_text(case: Case, shelf: ModelShelf, ties:
     samplings = [sampled(seed) if case.is_sampled else GREEDY for seed in range(case.batch)]
     # Sessions of a batch draft at different depths.
     exits = [1 + (case.exit_layer - 1 + index) % (NUM_LAYERS - 1) for index in range(case.batch)]
-    with EngineHarness(stack, make_drafter, options) as cell:
+    decisions = [
+        # Beside trees there are chains in the batch.
+        Decision(
+            case.method,
+            0 if case.method == SWIFT else exits[index],
+            case.draft_len,
+            case.threshold,
+            tree=None if index == 1 else case.tree,
+        )
+        for index in range(case.batch)
+    ]
+    draw = random.Random(str(case))
+
+    def policy(session: Session) -> Decision:
+        give_set(session, draw)
+        return session.request.wished
+
+    with EngineHarness(stack, make_drafter, options, policy=policy) as cell:
         found = cell.run(
             *(
                 make_request(
                     prompt,
                     NUM_NEW,
                     session_id=f"ses-{index}",
-                    # Beside trees there are chains in the batch.
-                    wished=Decision(
-                        case.method,
-                        exits[index],
-                        case.draft_len,
-                        case.threshold,
-                        tree=None if index == 1 else case.tree,
-                    ),
+                    wished=decisions[index],
                     sampling=samplings[index],
                     stop_token_ids=[EOS_ID],
                 )
@@ -206,9 +219,11 @@ class RandomPolicy:
         if draw.random() < 0.2:
             return PLAIN_DECISION
         exit_layer, draft_len = draw.choice(EXITS), draw.choice(DRAFT_LENS)
-        method = draw.choice((LAYERSKIP, KANGAROO))
+        method = draw.choice((LAYERSKIP, KANGAROO, SWIFT))
         self.drawn.add((method, exit_layer))
+        give_set(session, draw)
         threshold, tree = draw.choice((0.0, 0.3, 0.7)), draw.choice(TREES[method])
+        exit_layer = 0 if method == SWIFT else exit_layer
         return Decision(method, exit_layer, draft_len, threshold, tree=tree)
 
 

@@ -10,6 +10,7 @@
     costs           measured costs for the warm start of an equal machine
     arms            what an operator orders, the kill switch above all
     stored_session  one session's right to its state: claimed once, in the background
+    stream_queue    records of task streams on their way
     write_behind    states on their way, the last one of every session
     schedule        when a session's evidence is written
 

@@ -62,6 +62,13 @@ def arms_name(mk: str) -> str:
     return f"{PREFIX}arms:{{{mk}}}"
 
 
+def stream_key(mk: str, tenant: str = "", task_key: str = "") -> str:
+    """Return where a task stream's record lies: of a tenant's task, or of all that name none."""
+    if not task_key:
+        return f"{PREFIX}swift:{{{mk}}}:all"
+    return f"{PREFIX}swift:{{{mk}}}:{_hash(tenant)}:{_hash(task_key)}"
+
+
 def live_name(cell_id: CellId) -> str:
     """Return where a cell tells how it is doing."""
     return f"{PREFIX}live:{{{cell_id}}}"

@@ -96,6 +96,18 @@ return 'done'
 """
 
 
+# KEYS: a task stream. ARGV: our schema's version, ttl (ms), candidates tried, record.
+# -> 'done', or 'stale': one that tried more, or a newer version, has been there.
+KEEP_STREAM = """
+local old = redis.call('HMGET', KEYS[1], 'ver', 'num')
+if (tonumber(old[1] or '') or 0) > tonumber(ARGV[1]) then return 'stale' end
+if (tonumber(old[2] or '') or 0) > tonumber(ARGV[3]) then return 'stale' end
+redis.call('HSET', KEYS[1], 'ver', ARGV[1], 'num', ARGV[3], 'record', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 'done'
+"""
+
+
 class Scripts:
     """The scripts as one client calls them."""
 
@@ -106,3 +118,4 @@ class Scripts:
         self.add_prior: AsyncScript = redis.register_script(ADD_PRIOR)
         self.read_prior: AsyncScript = redis.register_script(READ_PRIOR)
         self.merge_cost: AsyncScript = redis.register_script(MERGE_COST)
+        self.keep_stream: AsyncScript = redis.register_script(KEEP_STREAM)

@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 PRIOR_TTL_MS = 8 * 86_400_000
 DONE_TTL_MS = 600_000
 COST_TTL_MS = 14 * 86_400_000
+STREAM_TTL_MS = 30 * 86_400_000
+# `ver` of a task stream's record. A reader leaves alone what a newer version wrote.
+STREAM_VERSION = 1
 LIVE_TTL_MS = 10_000
 # More in one script would hold Redis up for others.
 COSTS_PER_MERGE = 32
@@ -210,6 +213,27 @@ class ControlStore:
 
         cells = await self._attempt("read_cost", command)
         return None if isinstance(cells, Outcome) else cells
+
+    async def write_stream(self, key: str, num_evaluations: int, record: str) -> Outcome:
+        """Write a task stream's record.
+
+        Returns:
+            DONE; STALE: there is one that tried more candidates, or of a newer version; or REFUSED,
+            DOWN.
+        """
+        args: list[EncodableT] = [STREAM_VERSION, STREAM_TTL_MS, num_evaluations, record]
+        return await self._attempt_script("keep_stream", self._scripts.keep_stream, [key], args)
+
+    async def read_stream(self, key: str) -> bytes | None:
+        """Return a task stream's record; None where there is none that we read, or not told."""
+
+        async def command() -> bytes | None:
+            version, record = await self._redis.hmget(key, ["ver", "record"])
+            is_ours = version is not None and int(version) <= STREAM_VERSION
+            return record if is_ours and isinstance(record, bytes) else None
+
+        record = await self._attempt("read_stream", command)
+        return None if isinstance(record, Outcome) else record
 
     async def read_arms(self, mk: str) -> Arms | None:
         """Return an operator's orders, the default ones where there are none; None: not told."""

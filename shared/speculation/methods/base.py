@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from shared.errors import InvalidRequest
 from shared.ids import TokenId
+from shared.speculation.skip_set import SkipSet
 from shared.speculation.tree import RowPath
 from shared.speculation.vocabulary import (
     Decision,
@@ -53,6 +54,8 @@ class DraftRow:
     another state at each of its exits, all below exit_layer; None keeps nothing. `path` is that of
     a row of a tree, see `shared.speculation.tree`; None where every row of the round before this
     one is on it. `through_adapter`: the head reads the draft adapter of the exit, not the exit.
+
+    With a skip set it runs all layers less those sub-layers, has no exit, and leaves no state.
     """
 
     table: "PageTable"
@@ -65,6 +68,7 @@ class DraftRow:
     kept: ExitStates | None = None
     path: RowPath | None = None
     through_adapter: bool = False
+    skip_set: SkipSet | None = None
 
 
 class Choice(NamedTuple):

@@ -4,8 +4,9 @@ from shared.errors import InvalidRequest
 from shared.speculation.methods.base import DraftMeans, Method
 from shared.speculation.methods.kangaroo import Kangaroo
 from shared.speculation.methods.layerskip import LayerSkip
+from shared.speculation.methods.swift import Swift
 
-METHODS: dict[str, Method] = {method.name: method for method in (LayerSkip(), Kangaroo())}
+METHODS: dict[str, Method] = {method.name: method for method in (LayerSkip(), Kangaroo(), Swift())}
 
 
 def method_named(name: str) -> Method:

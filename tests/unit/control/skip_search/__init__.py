@@ -1,0 +1,1 @@
+"""Tests of shared/control/skip_search."""
