@@ -61,6 +61,7 @@ BENCHES = (
     Entry("hostile", "shortstack.bench.hostile.command:command", "Attack a stack's ports."),
     Entry("synth", "shortstack.bench.synth:command", "Write a synthetic model."),
     Entry("draft-vocab", "shortstack.bench.draft_vocab:command", "Measure a draft vocabulary."),
+    Entry("methods", "shortstack.bench.methods.command:command", "Compare all ways to draft."),
     Entry("kangaroo", "shortstack.bench.kangaroo:command", "Replay adapters beside raw exits."),
     Entry("telemetry", "shortstack.bench.telemetry:command", "Measure what telemetry costs."),
     Entry(
