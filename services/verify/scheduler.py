@@ -16,7 +16,8 @@ from shared.control.policies.static import Limits, decide
 from shared.control.row_budget import RowBudget
 from shared.control.steps import SessionLoad
 from shared.ids import SessionId
-from shared.speculation.vocabulary import PLAIN_DECISION, Decision
+from shared.speculation.arm import method_of
+from shared.speculation.vocabulary import PLAIN_DECISION, SWIFT, Decision
 
 # An operator's switch: nobody drafts, not even who is pinned.
 KILLED = replace(PLAIN_DECISION, reason="killed")
@@ -127,7 +128,7 @@ def _wish(session: Session, limits: SchedulerLimits, has_draft_worker: bool) -> 
     if session.is_killed() and not wished.is_off:
         return KILLED
     is_free = not session.request.is_pinned
-    if is_free and session.stream is not None and session.stream.is_off and not wished.is_off:
+    if is_free and wished.method == SWIFT and _is_stream_off(session):
         return STREAM_OFF
     if session.policy is not None:
         wished = session.policy.wish(wished)
@@ -140,12 +141,24 @@ def _loads(sessions: Sequence[Session], wishes: Sequence[Decision]) -> list[Sess
             session.session_id,
             wish,
             session.request.is_pinned,
-            session.request.arms if session.request.policy == GOODPUT else (),
+            _arms(session) if session.request.policy == GOODPUT else (),
             sampling_class_of(session.request.sampling),
             _read_exits(session),
         )
         for session, wish in zip(sessions, wishes, strict=True)
     ]
+
+
+def _arms(session: Session) -> tuple[int, ...]:
+    """Return the arms of a session, less skipping where its stream found nothing that pays."""
+    arms = session.request.arms
+    if not _is_stream_off(session):
+        return arms
+    return tuple(arm for arm in arms if method_of(arm) != SWIFT)
+
+
+def _is_stream_off(session: Session) -> bool:
+    return session.stream is not None and session.stream.is_off
 
 
 def _read_exits(session: Session) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.verify.memory import SessionMemory
-from services.verify.session import Session
+from services.verify.session import Session, SessionRequest
 from services.verify.workspace import workspace
 from shared.control.load_governor import LoadGovernor
 from shared.control.skip_search.search_budget import SearchBudget
@@ -30,10 +30,13 @@ from shared.control.steps import RoundOutcome
 from shared.errors import PoolExhausted
 from shared.model.sampling import RowChoice
 from shared.model.skip_scores import SkipScorer
+from shared.speculation.arm import arm_of
 from shared.speculation.cost_model import expected_tokens
 from shared.speculation.skip_set import SkipSet
-from shared.speculation.vocabulary import SWIFT
+from shared.speculation.vocabulary import OFF, SWIFT
 
+# What drafts by a skip set are known by.
+SKIPPING = arm_of(SWIFT, 0)
 # Draft lengths at which a stream's speed is predicted.
 PREDICTED_LENS = (1, 2, 4, 8)
 # Rounds of a stream between two words to the store.
@@ -121,9 +124,9 @@ class SetSearcher:
     # --- sessions -------------------------------------------------------------------------------
 
     def open(self, session: Session) -> None:
-        """Give a session of method swift its stream; nothing for others, or if it has one."""
+        """Give a session that may draft by swift its stream; others get none."""
         request = session.request
-        if request.wished.method != SWIFT or session.stream is not None:
+        if session.stream is not None or not _may_skip(request):
             return
         name = stream_name(request.tenant, request.task_key)
         session.stream = self.book.open(name)
@@ -149,7 +152,7 @@ class SetSearcher:
 
     def note_round(self, session: Session, outcome: RoundOutcome) -> None:
         """Take a committed round."""
-        if session.stream is None:
+        if session.stream is None or outcome.decision.method not in (SWIFT, OFF):
             return
         session.stream.note_round(session.skip_set, outcome.num_drafted, outcome.num_accepted)
         self._rounds_unkept += 1
@@ -258,13 +261,13 @@ class SetSearcher:
 
     def _predicted_speedup(self, record: StreamRecord) -> float | None:
         """Return the best speed over plain decoding that drafts are predicted to bring."""
-        plain_ns = self._governor.round_ns(0, 0)
+        plain_ns = self._governor.round_ns(SKIPPING, 0)
         found = [
             expected_tokens(record.acceptance, draft_len) * plain_ns / round_ns
             for draft_len in PREDICTED_LENS
             if record.acceptance is not None
             and plain_ns is not None
-            and (round_ns := self._governor.round_ns(0, draft_len)) is not None
+            and (round_ns := self._governor.round_ns(SKIPPING, draft_len)) is not None
         ]
         return max(found, default=None)
 
@@ -281,3 +284,8 @@ def _choices_wanted(session: Session, piece: Piece) -> list[RowChoice]:
         )
         for position in range(piece.first, piece.end)
     ]
+
+
+def _may_skip(request: SessionRequest) -> bool:
+    """Whether a session drafts by swift, or may come to."""
+    return request.wished.method == SWIFT or SKIPPING in request.arms

@@ -26,8 +26,8 @@ from shared.control.step_costs import StepCosts
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import StepProbes
 from shared.control.steps import SessionLoad, StepOutcome, draft_shape
-from shared.speculation.arm import arm_in_use, at_arm, method_of
-from shared.speculation.vocabulary import LAYERSKIP, Decision
+from shared.speculation.arm import arm_in_use, at_arm, exit_layer_of, method_of
+from shared.speculation.vocabulary import Decision
 
 OVERHEAD_RATE = 0.05
 # More than this share of a step is not believed to be overhead of its own.
@@ -176,10 +176,10 @@ class LoadGovernor:
         """Levels of load at which the arbiter keeps drafts off; may be asked from any thread."""
         return self._arbiter.num_levels_off
 
-    def round_ns(self, exit_layer: int, draft_len: int) -> float | None:
+    def round_ns(self, arm: int, draft_len: int) -> float | None:
         """Predict a round of one session alone; None while that is not known."""
-        decision = Decision(LAYERSKIP, exit_layer, draft_len)
-        draft_ns = self.costs.draft_ns(exit_layer, 1, draft_len)
+        decision = Decision(method_of(arm), exit_layer_of(arm), draft_len)
+        draft_ns = self.costs.draft_ns(arm, 1, draft_len)
         resume_layer = self._resume_layer(decision) if draft_len else 0
         pass_ns = self.costs.pass_ns({resume_layer: draft_len + 1})
         if draft_ns is None or pass_ns is None:

@@ -10,18 +10,20 @@ import torch
 from services.verify.session import Emitted, Session, SessionRequest
 from services.verify.set_search import SetSearcher, stream_name
 from services.verify.workspace import workspace
+from shared.control.policies.registry import GOODPUT
 from shared.control.skip_search.search_budget import SearchBudget
 from shared.control.skip_search.search_options import SearchOptions
 from shared.control.skip_search.stream_book import StreamBook
 from shared.control.skip_search.stream_record import Phase, StreamRecord
 from shared.control.skip_search.windows import Piece
 from shared.errors import PoolExhausted
-from shared.ids import TokenId
+from shared.ids import SessionId, TokenId
 from shared.model.page_table import PageTable
 from shared.model.sampling import RowChoice
 from shared.model.skip_scores import SkipScorer
+from shared.speculation.arm import arm_of
 from shared.speculation.skip_set import NOTHING_SKIPPED, SkipSet, random_set
-from shared.speculation.vocabulary import SWIFT, Decision, SamplingParams
+from shared.speculation.vocabulary import LAYERSKIP, SWIFT, Decision, SamplingParams
 from tests.engine_harness import (
     EngineHarness,
     FusedDrafter,
@@ -102,6 +104,26 @@ def test_texts_of_searching_streams_are_those_of_plain_decoding(
     assert set(streams) == {stream_name("", "tales"), "", stream_name("", "sums")}
     assert sum(each.record.num_evaluations for each in streams.values()) > 0
     assert all(each.num_sessions == 0 and each.record.reply_len for each in streams.values())
+
+
+def test_who_may_come_to_skip_has_a_stream_too(shelf: ModelShelf, ties: TieCount) -> None:
+    cell, searcher = searching(shelf)
+    arms = (1, 2, arm_of(SWIFT, 0))
+    requests = [
+        replace(
+            swift_request(index, sampled(index)),
+            wished=Decision(LAYERSKIP, 1, 4),
+            policy=GOODPUT,
+            arms=arms,
+        )
+        for index in range(2)
+    ]
+    alone = replace(requests[0], session_id=SessionId("alone"), arms=arms[:2], task_key="tales")
+    with cell:
+        found = cell.run(*requests, alone)
+    for recorded in found:
+        compare(recorded, shelf, ties)
+    assert [stream.name for stream in searcher.book] == [""]
 
 
 def test_kv_is_that_of_a_plain_pass_beside_drafts_and_looks(shelf: ModelShelf) -> None:
