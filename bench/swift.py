@@ -67,8 +67,12 @@ class Text:
 
     prompt_len: int
     tokens: list[TokenId]
-    decode_ns: int
     pool: KVPool = field(repr=False)
+
+    @property
+    def num_new(self) -> int:
+        """Tokens of the continuation."""
+        return len(self.tokens) - self.prompt_len
 
     @property
     def windows(self) -> list[int]:
@@ -83,13 +87,13 @@ class Bench:
     def __init__(self, model: Path, prompts: list[list[int]], num_tokens: int) -> None:
         self.stack = load_stack(model)
         self.num_layers = self.stack.config.num_layers
-        decoder = PlainDecoder(model, stack=self.stack)
-        self.texts = [self._write(decoder, prompt, num_tokens) for prompt in prompts]
+        self._decoder = PlainDecoder(model, stack=self.stack)
+        self.texts = [self._write(prompt, num_tokens) for prompt in prompts]
 
-    def _write(self, decoder: PlainDecoder, prompt: list[int], num_tokens: int) -> Text:
+    def _write(self, prompt: list[int], num_tokens: int) -> Text:
         room = self.stack.config.max_context_len - len(prompt) - DRAFT_LEN - 1
         stop = StopParams(min(num_tokens, room))
-        found = decoder.generate(prompt, GREEDY, stop, with_gaps=False)
+        found = self._decoder.generate(prompt, GREEDY, stop, with_gaps=False)
         tokens = [TokenId(token) for token in (*prompt, *found.token_ids)]
         num_positions = len(tokens) + DRAFT_LEN + 1 + WINDOW_LEN + PAGE_SIZE
         layout = pool_layout(self.stack, num_positions, PAGE_SIZE)
@@ -97,7 +101,12 @@ class Bench:
         rows = pack_rows([SessionRows(table_of(pool), tokens, 0)], self.stack.rope_table_P1C)
         with torch.inference_mode():
             self.stack.run(self.stack.embed(rows), 0, self.num_layers, rows, pool.layers)
-        return Text(len(prompt), tokens, found.decode_ns, pool)
+        return Text(len(prompt), tokens, pool)
+
+    def plain_ns(self, text: Text) -> int:
+        """Return the time that plain decoding of a text takes now, its prompt left out."""
+        prompt, stop = text.tokens[: text.prompt_len], StopParams(text.num_new)
+        return self._decoder.generate(prompt, GREEDY, stop, with_gaps=False).decode_ns
 
     def score(self, skip_set: SkipSet, text: Text, start: int) -> float:
         """Return the share of a window's answers that a set would have drafted."""
@@ -169,10 +178,13 @@ class Online:
         self.record, self._search = record, SetSearch(options, source)
 
     def run(self, texts: list[Text], budget: SearchBudget) -> Rounds:
-        """Decode texts again, round by round; each must come out as it was."""
+        """Decode texts again, round by round; each must come out as it was.
+
+        Plain decoding takes turns before and behind every text, in the same mood of the machine.
+        """
         rounds = Rounds()
         for text in texts:
-            rounds.plain_ns += text.decode_ns
+            plain_ns = self._bench.plain_ns(text)
             windows = text.windows
             n = text.prompt_len + 1
             while n < len(text.tokens):
@@ -183,6 +195,7 @@ class Online:
                 budget.earn(step_ns)
                 if windows and windows[0] + WINDOW_LEN < n:
                     self._look(text, windows, budget)
+            rounds.plain_ns += (plain_ns + self._bench.plain_ns(text)) // 2
         return rounds
 
     def _round(self, text: Text, n: int, rounds: Rounds) -> int:
