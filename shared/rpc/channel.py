@@ -26,7 +26,7 @@ def open_channel(target: str, tls: TlsFiles | None = None) -> grpc.aio.Channel:
         WorkerLost: the files are not sound now; another try may find them mended.
     """
     options: list[tuple[str, Any]] = [
-        *KEEPALIVE_OPTIONS[:4],
+        *KEEPALIVE_OPTIONS,
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.enable_retries", 0),
