@@ -82,7 +82,9 @@ MaxNewTokens = Annotated[int, typer.Option(min=1, help="Most tokens to emit.")]
 Stop = Annotated[list[str] | None, typer.Option(help="End before this text; repeatable.")]
 
 # How to speculate.
-Method = Annotated[str | None, typer.Option(help="layerskip, kangaroo, or off for plain decoding.")]
+Method = Annotated[
+    str | None, typer.Option(help="layerskip, kangaroo, swift, or off for plain decoding.")
+]
 ExitLayer = Annotated[int | None, typer.Option(min=1, help="The draft runs layers [0, E).")]
 DraftLen = Annotated[int | None, typer.Option(min=0, help="Most drafts per round; 0: plain.")]
 StopThreshold = Annotated[

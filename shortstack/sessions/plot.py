@@ -36,6 +36,7 @@ GROUND_COLOURS = {
     "guard": "#9ae6b4",
     "no_costs": "#81e6d9",
     "no_draft_worker": "#718096",
+    "stream_off": "#ecc94b",
     "killed": "#4a5568",
 }
 UNKNOWN_COLOUR = "#f687b3"

@@ -55,7 +55,12 @@ def _decision(state: SessionState) -> list[str]:
     if state.is_plain:
         return [state.method, NOTHING, NOTHING, NOTHING]
     threshold = f"{state.stop_threshold:g}"
-    return [state.method, str(state.exit_layer), str(state.max_draft_len), threshold]
+    return [state.method, _exit(state.exit_layer), str(state.max_draft_len), threshold]
+
+
+def _exit(exit_layer: int) -> str:
+    """Return an exit layer; 0 is that of a method without one."""
+    return str(exit_layer) if exit_layer else NOTHING
 
 
 def _counts(state: SessionState) -> list[str]:
@@ -122,7 +127,11 @@ def stretches_table(cut: Iterable[Stretch]) -> Table:
         first, last = each.first, each.last
         setting = [NOTHING, NOTHING, NOTHING]
         if first.max_draft_len:
-            setting = [str(first.exit_layer), str(first.max_draft_len), f"{first.stop_threshold:g}"]
+            setting = [
+                _exit(first.exit_layer),
+                str(first.max_draft_len),
+                f"{first.stop_threshold:g}",
+            ]
         table.add_row(
             _span(first.round_index, last.round_index),
             _span(first.position, last.position + last.num_emitted - 1),

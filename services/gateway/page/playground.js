@@ -218,7 +218,8 @@ class Answer {
       this.numDrafted += draft.draft_len;
       this.numAccepted += draft.num_accepted;
     }
-    const order = draft ? `${draft.method} at layer ${draft.exit_layer}, ${draft.reason}` : "no draft";
+    const where = draft?.exit_layer ? ` at layer ${draft.exit_layer}` : "";
+    const order = draft ? `${draft.method}${where}, ${draft.reason}` : "no draft";
     for (const token of tokens) {
       this.source = token.source;
       if (token.text) this.#append(token.text, token.source, `${token.source} · id ${token.id} · ${order}`);

@@ -199,11 +199,12 @@ export class Timeline {
     const { rounds } = this;
     const length = rounds.max_draft_lens[index];
     const reason = rounds.reason_names[rounds.reasons[index]];
+    const exit = rounds.exit_layers[index];
     const parts = [
       `round ${number(rounds.round_indices[index])}`,
       `position ${number(rounds.positions[index])}`,
       length
-        ? `${rounds.method_names[rounds.methods[index]]} at layer ${rounds.exit_layers[index]}`
+        ? `${rounds.method_names[rounds.methods[index]]}${exit ? ` at layer ${exit}` : ""}`
         : "plain",
       length ? `${rounds.nums_accepted[index]} of ${rounds.draft_lens[index]} drafts accepted, ${length} allowed` : "",
       duration(rounds.round_ns[index] / 1e6),

@@ -45,6 +45,11 @@ def test_what_is_not_there_is_a_dash() -> None:
     assert rows["ses-new"][5:] == ["-", "-", "-", "0", "0", "-"]
 
 
+def test_a_method_without_an_exit_shows_none() -> None:
+    row = rows_of(replace(SESSION, method="swift", exit_layer=0))["ses-1"]
+    assert row[1:5] == ["swift", "-", "4", "0.6"]
+
+
 def test_ended_sessions_say_how() -> None:
     rows = rows_of(SESSION, ENDED, with_ended=True)
     assert (rows["ses-old"][-1], rows["ses-1"][-1]) == ("length", "policy")

@@ -15,6 +15,7 @@ from shared.speculation.vocabulary import (
     LAYERSKIP,
     OFF,
     PLAIN_DECISION,
+    SWIFT,
     Decision,
     ModelIdentity,
     SamplingParams,
@@ -303,3 +304,32 @@ def test_a_cell_that_drafts_by_kangaroo_takes_other_methods_too() -> None:
     assert read_request(make(), rules).wished == Decision(KANGAROO, 3, 5, 0.5, "pinned")
     named = make(speculation=pb.SpeculationParams(method=LAYERSKIP, exit_layer=2))
     assert read_request(named, rules).wished == Decision(LAYERSKIP, 2, 5, 0.5, "pinned")
+
+
+def test_drafts_of_swift_are_long_sure_and_have_no_exit() -> None:
+    rules = replace(RULES, max_draft_len=40)
+    request = read_request(
+        make(speculation=pb.SpeculationParams(method=SWIFT, policy="static")), rules
+    )
+    assert request.wished == Decision(SWIFT, 0, 25, 0.8, "pinned")
+    shorter = read_request(
+        make(speculation=pb.SpeculationParams(method=SWIFT, policy="static")), RULES
+    )
+    assert shorter.wished.max_draft_len == RULES.max_draft_len
+
+
+@pytest.mark.parametrize(
+    ("wish", "num_layers", "message"),
+    [
+        (pb.SpeculationParams(method=SWIFT, exit_layer=2), 4, "method swift has none"),
+        (pb.SpeculationParams(method=SWIFT, policy="del"), 4, "use one of goodput, static"),
+        (pb.SpeculationParams(method=SWIFT), 2, "a model of 2 has none"),
+        (pb.SpeculationParams(method=SWIFT, tree_nodes=3, policy="static"), 4, "no trees"),
+    ],
+)
+def test_what_swift_cannot_do_is_said(
+    wish: pb.SpeculationParams, num_layers: int, message: str
+) -> None:
+    rules = replace(RULES, identity=replace(IDENTITY, num_layers=num_layers))
+    with pytest.raises(InvalidRequest, match=message):
+        read_request(make(speculation=wish), rules)
