@@ -33,8 +33,8 @@ KEEPALIVE_OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # While data flows gRPC sends pings of its own, and a keepalive ping waits behind one that is not
-    # answered, for a minute by default: a peer that was stopped would be found no sooner.
+    # While data flows gRPC sends pings of its own, and a keepalive ping waits behind one that is
+    # not answered, for a minute by default: a peer that was stopped would be found no sooner.
     ("grpc.http2.ping_timeout_ms", 25_000),
 ]
 # gRPC's own default, said here as it is a promise: no tensor ever goes over the wire, and what one
