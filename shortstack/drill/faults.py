@@ -156,7 +156,7 @@ def choose_faults(names: Sequence[str]) -> tuple[Fault, ...]:
     Raises:
         UsageError: there is no fault of a name; lists those that are.
     """
-    known = {fault.name for fault in FAULTS}
+    known = [fault.name for fault in FAULTS]
     if unknown := [name for name in names if name not in known]:
         raise UsageError(f"--only {unknown[0]}: there is no such drill; use {', '.join(known)}")
     return tuple(fault for fault in FAULTS if not names or fault.name in names)

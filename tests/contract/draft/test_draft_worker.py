@@ -232,7 +232,7 @@ async def test_the_worker_says_what_it_is(pair: Pair) -> None:
     info = await pair.host.stub.GetDraftInfo(pb.GetDraftInfoRequest())
     assert info.worker_id == "draft-1"
     assert info.model == pair.attach_request.model
-    assert list(info.methods) == ["layerskip"]
+    assert list(info.methods) == ["layerskip", "swift"]
     assert info.attached_boot_id == 0
     assert info.num_loaded_layers >= 1
     assert '"listen"' in info.settings_json

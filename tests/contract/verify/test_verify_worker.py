@@ -250,7 +250,7 @@ async def test_the_worker_says_what_it_is(kind: str, start_worker: StartWorker) 
     assert info.model.model_name == "tiny"
     assert (info.model.num_layers, info.model.vocab_size) == (NUM_LAYERS, VOCAB_SIZE)
     assert (info.page_size, info.pool.num_pages) == (4, 2000)
-    assert set(info.methods) == {"layerskip", "off"}
+    assert set(info.methods) == {"layerskip", "swift", "off"}
     assert info.default_speculation.method == ("layerskip" if kind == "fused" else "off")
     assert info.default_speculation.max_draft_len == 4
     assert info.num_draft_workers == (kind == "fused")
