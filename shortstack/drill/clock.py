@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
+
 from shortstack.drill.errors import CannotRun
+from shortstack.guard import SHM_DIR
 
 FILE = "FAKETIME_TIMESTAMP_FILE"
 BUNDLED = "vendor/libfaketime/src/libfaketime.so.1"
+LIBRARY_FILES = ("faketime_shm_", "sem.faketime_sem_")
 # Debian's package faketime, by architecture.
 INSTALLED = "/usr/lib/*-linux-gnu/faketime/libfaketime.so.1"
 
@@ -53,6 +57,19 @@ def clock_environ(folder: Path) -> dict[str, str]:
 def set_clock(environ: Mapping[str, str], ahead_s: int) -> None:
     """Set the clock of the processes of this environment so far ahead of the machine's."""
     Path(environ[FILE]).write_text(f"+{ahead_s}\n", encoding="ascii")
+
+
+def library_files() -> frozenset[Path]:
+    """Return what the library keeps in shared memory, for each process that has loaded it."""
+    return frozenset(each for kind in LIBRARY_FILES for each in SHM_DIR.glob(f"{kind}*"))
+
+
+def remove_left_behind(before: frozenset[Path]) -> None:
+    """Remove what has been added and belongs to nobody: killed processes take nothing along."""
+    for path in library_files() - before:
+        pid = path.name.rpartition("_")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            path.unlink(missing_ok=True)
 
 
 def is_ahead(stamp: str, ahead_s: int) -> bool:

@@ -144,7 +144,7 @@ FAULTS = (
     Fault(
         "clock-jump",
         "the wall clock of all processes jumps an hour ahead, later back",
-        "nothing depends on it: no error, no wait",
+        "timeouts and leases count monotonic time: no error, no other token",
         needs_clock=True,
     ),
 )

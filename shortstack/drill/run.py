@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from shared.telemetry.machine import describe_machine
 from shortstack.bench.open_bench import Watcher
 from shortstack.drill.answers import KnownAnswer, is_near_tie, learn_answers, make_requests
-from shortstack.drill.clock import clock_environ
+from shortstack.drill.clock import clock_environ, library_files, remove_left_behind
 from shortstack.drill.errors import CannotRun
 from shortstack.drill.faults import MAX_RECOVERY_S
 from shortstack.drill.holdings import Holdings, held_now, leaks_since
@@ -81,7 +81,11 @@ async def _run_with_clock(
         except CannotRun as error:
             return [_skipped(each, plan, error) for each in strikes]
         config = replace(plan.config, environ=dict(plan.config.environ) | environ)
-        return await _run_on_a_stack(replace(plan, config=config), strikes, watcher)
+        before = library_files()
+        try:
+            return await _run_on_a_stack(replace(plan, config=config), strikes, watcher)
+        finally:
+            remove_left_behind(before)
 
 
 async def _run_on_a_stack(
