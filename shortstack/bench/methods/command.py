@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from shortstack import options
 from shortstack.bench.arguments import publish
@@ -21,6 +20,7 @@ from shortstack.bench.methods.report import table_of
 from shortstack.bench.methods.run import MethodsPlan, measure_methods
 from shortstack.bench.prompts import read_bench_prompts, tokenizer_of
 from shortstack.bench.runners import Work
+from shortstack.bench.serve.command import wide_console
 from shortstack.bench.turn_progress import TurnProgress
 from shortstack.checkpoint import require_model_dir
 from shortstack.plan import CellKind, StackConfig
@@ -68,7 +68,7 @@ def command(
     if plot is not None:
         draw(report, plot)
     if not as_json:
-        Console().print(table_of(report))
+        wide_console().print(table_of(report))
     for name, prompt_id, difference in report.differences:
         print(f"{prompt_id}: {name} differs at {difference}", file=sys.stderr)
     if report.num_mismatches:
