@@ -58,7 +58,7 @@ class VerifySettings(TlsGroup):
     methods: str = Field(
         "auto",
         description="methods that `goodput` chooses from for requests that name none, by comma; "
-        "`auto`: the default one, and `kangaroo` where the model has draft adapters",
+        "`auto`: the default one",
     )
     max_draft_len: int = Field(16, ge=1, le=256, description="longest draft a request may ask for")
     prefill_chunk_len: int = Field(512, ge=1, description="most prompt rows of one pass")

@@ -4,21 +4,19 @@ from shared.control.policies.exits import AUTO
 from shared.errors import InvalidRequest
 from shared.speculation.methods.base import DraftMeans
 from shared.speculation.methods.registry import method_named
-from shared.speculation.vocabulary import KANGAROO, LAYERSKIP, OFF
+from shared.speculation.vocabulary import OFF
 
 
 def parse_methods(text: str, default: str, means: DraftMeans) -> tuple[str, ...]:
     """Read a setting: `auto`, or methods by comma.
 
-    `auto` is the default method; where that is layerskip, kangaroo too if there are draft adapters.
-    Skip sets are searched, and their drafts need every layer: who wants `swift` names it.
+    `auto` is the default method alone. Others are named: in short answers what auditions of an arm
+    cost is not won back where drafts do not pay at all.
 
     Raises:
         InvalidRequest: there is no such method, or this cell lacks what it needs.
     """
     if text.strip() == AUTO:
-        if default == LAYERSKIP and means.adapter_layers:
-            return (LAYERSKIP, KANGAROO)
         return () if default == OFF else (default,)
     names = tuple(part.strip() for part in text.split(","))
     if len(set(names)) < len(names):
