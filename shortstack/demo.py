@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from shared.ids import new_request_id
-from shared.speculation.vocabulary import SamplingParams
+from shared.speculation.vocabulary import SamplingParams, SpeculationSummary
 from shortstack import options
 from shortstack.checkpoint import require_model_dir
 from shortstack.client import Client, Completion
@@ -143,11 +143,15 @@ async def again(client: Client, request: Request) -> Completion:
 def make_row(kind: str, plain: Sequence[Completion], ours: Sequence[Completion]) -> Row:
     """Sum up the measurements of one prompt."""
     texts = {completion.token_ids for completion in [*plain, *ours]}
+    # Of all runs: a single one may have gone without drafts while the cell measured something.
+    total = SpeculationSummary()
+    for run in ours:
+        total.add(run.speculation)
     return Row(
         kind,
         statistics.median(run.finished.decode_tokens_per_s for run in plain),
         statistics.median(run.finished.decode_tokens_per_s for run in ours),
-        ours[0].speculation.acceptance_rate,
-        ours[0].speculation.mean_emitted_len,
+        total.acceptance_rate,
+        total.mean_emitted_len,
         len(texts) == 1,
     )
