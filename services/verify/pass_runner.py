@@ -12,8 +12,8 @@ behind the pass, with the means of whoever drafts and the choice's own position 
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -28,6 +28,7 @@ from shared.model.page_table import PageTable
 from shared.model.rows import RowBatch, SessionRows, pack_rows
 from shared.model.sampling import Choices, RowChoice, choose, logprobs_of
 from shared.model.shadow_reads import KeptRows, read_kept
+from shared.speculation.acceptance import judge
 from shared.speculation.methods.registry import method_named
 from shared.speculation.tree import RowPath, row_paths, rows_of
 from shared.speculation.vocabulary import PLAIN_DECISION, Draft, ShadowRead
@@ -147,7 +148,11 @@ class PassRunner:
         logits_RV = self._stack.head(x_RD)
         wishes = {item.session.session_id: _wishes(item) for item in items}
         choices = choose(logits_RV, [wish for each in wishes.values() for wish in each])
-        return _split(items, logits_RV, choices, self._read(kept, wishes))
+        results = _split(items, logits_RV, choices)
+        shadow = self._read(list(_on_path(kept, results)), wishes)
+        return [
+            replace(each, shadow=shadow.get(each.item.session.session_id, ())) for each in results
+        ]
 
     def _run_layers(
         self, items: Sequence[PassItem], batch: RowBatch
@@ -176,7 +181,10 @@ class PassRunner:
         if not kept:
             return {}
         started_ns = time.perf_counter_ns()
-        rows = [wishes[each.item.session.session_id][each.first_row :] for each in kept]
+        rows = [
+            wishes[each.item.session.session_id][each.first_row :][: len(each.x_RD)]
+            for each in kept
+        ]
         found = read_kept(
             self._stack,
             [KeptRows(each.exit_layer, each.x_RD, r) for each, r in zip(kept, rows, strict=True)],
@@ -216,6 +224,20 @@ def _keep(
                     first_row = item.num_heads - 1 if item.paths is None else 0
                 start = span.row_end - item.num_heads + first_row
                 yield _Kept(item, layer, first_row, x_RD[start : span.row_end])
+
+
+def _on_path(kept: Iterable[_Kept], results: Sequence[PassResult]) -> Iterator[_Kept]:
+    """Leave out rows behind a refused draft, which tell nothing; of a tree all are read."""
+    targets = {each.item.session.session_id: each.target_tokens for each in results}
+    for each in kept:
+        item = each.item
+        if item.paths is not None:
+            yield each
+            continue
+        verdict = judge(item.token_ids[1:], targets[item.session.session_id])
+        num_read = verdict.num_accepted + 1 - each.first_row
+        if num_read > 0:
+            yield replace(each, x_RD=each.x_RD[:num_read])
 
 
 def _table(item: PassItem) -> PageTable:
@@ -261,7 +283,6 @@ def _split(
     items: Sequence[PassItem],
     logits_RV: torch.Tensor,
     choices: Choices,
-    shadow: Mapping[SessionId, tuple[ShadowRead, ...]],
 ) -> list[PassResult]:
     results = []
     start = 0
@@ -273,7 +294,6 @@ def _split(
                 item,
                 choices.tokens[start:end],
                 logits_RV[start:end] if wants_logits else None,
-                shadow.get(item.session.session_id, ()),
             )
         )
         start = end

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from services.verify.session import SessionRequest
 from shared.control.evidence.evidence_book import READ_OUT_METHODS
-from shared.control.evidence.survival import NUM_PLACES
 from shared.control.policies.registry import GOODPUT, POLICY_NAMES
 from shared.control.policies.static import NAME as STATIC
+from shared.control.step_plan import LONGEST_PLANNED
 from shared.errors import InvalidRequest
 from shared.ids import SessionId, TokenId
 from shared.rpc import shortstack_pb2 as pb
@@ -157,8 +157,8 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
     is_chosen, is_read_out = policy != STATIC, method in READ_OUT_METHODS
     longest = min(defaults.max_draft_len, rules.max_draft_len)
     if is_chosen and is_read_out:
-        # The places that evidence counts; who wants longer drafts says so.
-        longest = min(NUM_PLACES, rules.max_draft_len)
+        # Who wants longer drafts says so.
+        longest = min(LONGEST_PLANNED, rules.max_draft_len)
     # Adapters have their own exits, skip sets none: 0 is a way to leave it out.
     names_exit = message.HasField("exit_layer") and (is_read_out or message.exit_layer > 0)
     decision = Decision(

@@ -7,6 +7,7 @@ along each session's text. Pure: no clock, no randomness.
 
     plan      lengths from an arm, kept until others are clearly better     planning
     probe     now and then, what the plan does not show                    step_probes
+    tune      length and stop threshold of a session that drafts alone     tuning
     audition  arms that only rounds of their own can show                  auditions
     guard     a session that speculation made slower goes without          session_files
     arbiter   measured speed overrules the plan                            arbiter
@@ -14,11 +15,12 @@ along each session's text. Pure: no clock, no randomness.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from shared.control.arbiter import Arbiter, level_of
 from shared.control.auditions import Auditions
 from shared.control.beside_prompts import Riders, pays_beside_prompts
-from shared.control.evidence.evidence_book import EvidenceBook
+from shared.control.evidence.evidence_book import READ_OUT_METHODS, EvidenceBook
 from shared.control.grants import all_plain, granted, only_one_drafts
 from shared.control.planning import Planning
 from shared.control.session_files import SessionFiles
@@ -26,6 +28,7 @@ from shared.control.step_costs import StepCosts
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import StepProbes
 from shared.control.steps import SessionLoad, StepOutcome, draft_shape
+from shared.control.tuning import Tuning
 from shared.speculation.arm import arm_in_use, at_arm, exit_layer_of, method_of
 from shared.speculation.vocabulary import Decision
 
@@ -70,6 +73,7 @@ class LoadGovernor:
         self._arbiter = Arbiter()
         self._probes = StepProbes()
         self._auditions = Auditions()
+        self._tuning = Tuning()
         # Steps with drafts by a plan, in force or tried, by level of load.
         self._num_tried: dict[int, int] = {}
         self._overhead_ns = 0.0
@@ -97,6 +101,7 @@ class LoadGovernor:
             guard        plain: speculation has made this session slower so far
             arbiter      plain: at this load plain steps were measured to deliver more
             prompts      plain: beside the prompts that ride along drafts cost more than they bring
+            tuned        another length, or a threshold: what the session's last text favours
             probe        plain, longer or not plain for this one step, to learn from it
 
         Pinned sessions and those that wish to be plain get their wish as it is.
@@ -139,7 +144,31 @@ class LoadGovernor:
                 self._is_probing = True
                 return granted(loads, trial, view.plan, self.sessions.blocked(loads))
         self._followed = view.plan
-        return granted(loads, view.plan, view.plan, self.sessions.blocked(loads))
+        decisions = granted(loads, view.plan, view.plan, self.sessions.blocked(loads))
+        if len(loads) == 1:
+            decisions = [self._tuned(loads[0], decisions[0])]
+        return decisions
+
+    def _tuned(self, load: SessionLoad, planned: Decision) -> Decision:
+        """Return a session's decision with the length and threshold that serve its text best.
+
+        Of one that drafts alone, from an exit: of several the plan knows what rows take beside each
+        other. A threshold that was wished is kept, and the plan's lengths with it.
+        """
+        evidence = self.sessions.evidence(load.key)
+        is_free = not planned.is_off and not planned.stop_threshold and len(load.arms) > 0
+        if evidence is None or not is_free or planned.method not in READ_OUT_METHODS:
+            return planned
+        arm = arm_in_use(planned)
+        setting = self._tuning.setting(
+            load.key, arm, planned.max_draft_len, evidence, lambda k: self.round_ns(arm, k) or 0.0
+        )
+        if setting is None:
+            return planned
+        longest = min(setting.draft_len, load.wished.max_draft_len)
+        return replace(
+            planned, max_draft_len=longest, stop_threshold=setting.stop_threshold, reason="tuned"
+        )
 
     def _pays_beside_prompts(self, first: SessionLoad, plan: StepPlan, num_prompts: int) -> bool:
         """Ask of a plan; without an arm of its own all are taken to draft where `first` does."""
@@ -202,7 +231,7 @@ class LoadGovernor:
         if outcome.teaches:
             if outcome.rounds:
                 part_ns = (outcome.draft_ns + outcome.pass_ns) / len(outcome.rounds)
-                self.sessions.note_reads(outcome.read_ns, part_ns)
+                self.sessions.note_reads(self._read_ns(outcome), part_ns)
             self._note_costs(outcome)
             if outcome.rounds and not outcome.num_prefill_rows:
                 self._note_speed(outcome)
@@ -210,22 +239,32 @@ class LoadGovernor:
 
     def _note_costs(self, outcome: StepOutcome) -> None:
         rows: dict[int, int] = {0: outcome.num_prefill_rows}
-        drafting = []
         for each in outcome.rounds:
             layer = self._resume_layer(each.decision) if each.num_drafted else 0
             rows[layer] = rows.get(layer, 0) + each.num_drafted + 1
-            if each.num_drafted:
-                drafting.append(each)
         self._num_prompt_rows = outcome.num_prefill_rows or self._num_prompt_rows
         self.costs.note_pass(rows, outcome.pass_ns)
-        if drafting and not outcome.has_draft_reads:
-            num_rows, num_steps = draft_shape([each.num_drafted for each in drafting])
-            arms = {arm_in_use(each.decision) for each in drafting}
-            if len({method_of(arm) for arm in arms}) > 1:
-                # Drafts of several methods took it together: it tells of none.
-                return
-            arm = max(arms, key=self.costs.work_of)
-            self.costs.note_draft(arm, num_rows, num_steps, outcome.draft_ns)
+        phase = self._draft_phase(outcome)
+        if phase is not None and not outcome.has_draft_reads:
+            self.costs.note_draft(*phase, outcome.draft_ns)
+
+    def _draft_phase(self, outcome: StepOutcome) -> tuple[int, float, int] | None:
+        """Return the arm, rows and steps of a draft phase; None where there was none of its own."""
+        drafting = [each for each in outcome.rounds if each.num_drafted]
+        arms = {arm_in_use(each.decision) for each in drafting}
+        # Drafts of several methods take it together: it tells of none.
+        if len({method_of(arm) for arm in arms}) != 1:
+            return None
+        num_rows, num_steps = draft_shape([each.num_drafted for each in drafting])
+        return max(arms, key=self.costs.work_of), num_rows, num_steps
+
+    def _read_ns(self, outcome: StepOutcome) -> int:
+        """Return what reading exits took: in the pass, and beyond what the drafts alone would."""
+        phase = self._draft_phase(outcome) if outcome.has_draft_reads else None
+        if phase is None:
+            return outcome.read_ns
+        bare_ns = self.costs.draft_ns(*phase) or outcome.draft_ns
+        return outcome.read_ns + max(0, outcome.draft_ns - int(bare_ns))
 
     def _note_speed(self, outcome: StepOutcome) -> None:
         """Tell the arbiter of steps as planned and of plain ones; learn the overhead of a step."""
@@ -256,3 +295,4 @@ class LoadGovernor:
         """Forget a session that ended; unknown keys are fine."""
         self.sessions.forget(key)
         self._planning.forget(key)
+        self._tuning.forget(key)

@@ -133,7 +133,7 @@ class SessionFiles:
                 most -= 1
             elif (
                 not decision.is_off
-                and decision.stop_threshold > 0.0
+                and (decision.stop_threshold > 0.0 or len(loads) == 1)
                 and is_read_out(arm_in_use(decision))
             ):
                 found[load.key] = ()

@@ -19,6 +19,8 @@ from shared.control.cost_reader import CostReader
 
 # Caps on the longest draft that are tried, beside the longest wish.
 CAPS = (1, 2, 3, 4, 6, 8, 12)
+# Of sessions that name no length. Chances are counted for eight places; the last rate goes on.
+LONGEST_PLANNED = CAPS[-1]
 # With so many sessions and more, these: lengths differ from session to session anyway.
 MANY_SESSIONS, CAPS_OF_MANY = 6, (1, 2, 4, 8)
 # Most points at which one cap's numbers of places are tried.

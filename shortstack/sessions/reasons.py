@@ -4,6 +4,7 @@ REASONS = {
     "policy": "the policy's own choice",
     "pinned": "the request fixed it",
     "hold": "another choice is not clearly better: the last one stays",
+    "tuned": "another length or a threshold would have served the session's last text better",
     "shorter": "a shorter draft than wished delivers more with this many sessions",
     "limit": "shortened to the tokens, context or rows left, or plain where none are",
     "no_pages": "shortened to the memory left, or plain where none is",

@@ -343,13 +343,16 @@ def test_shadow_costs_head_rows_and_no_layer(sides: DraftSides) -> None:
             (now[0] - then[0], now[1] - then[1]) for now, then in zip(after, before, strict=True)
         )
         work.append((*verify, *draft))
-        lens = [each.draft_len for each in recorded.rounds[1:]]
-    drafted = [k for k in lens if k]
-    num_plain = len(lens) - len(drafted)
-    rows = sum(k + 1 for k in drafted)
+        rounds = recorded.rounds[1:]
+    drafted = [each for each in rounds if each.draft_len]
+    num_plain = len(rounds) - len(drafted)
+    num_kept_whole = sum(len(each.token_ids) == each.draft_len + 1 for each in drafted)
+    assert num_kept_whole < len(drafted)
     watched = [now - then for now, then in zip(work[1], work[0], strict=True)]
-    # Exit 1 by the draft worker; exit 3, and 2 behind the closing row, by the verify worker.
-    assert watched == [0, rows + len(drafted) + 3 * num_plain, 0, rows]
+    # By the draft worker exit 1 behind all rows; by the verify worker, who knows which rows are on
+    # the path, exit 3 behind these, and 2 behind the last draft of those kept whole.
+    num_verified = sum(len(each.token_ids) for each in drafted) + num_kept_whole + 3 * num_plain
+    assert watched == [0, num_verified, 0, sum(each.draft_len + 1 for each in drafted)]
 
 
 @pytest.mark.parametrize("mode", SAMPLINGS)

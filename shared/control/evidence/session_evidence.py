@@ -49,6 +49,8 @@ class SessionEvidence:
         self.prior = prior
         self.tape = TapeRing(exits)
         self.num_alarms = 0
+        # Positions at the last alarm, behind which the text is another one.
+        self.changed_at = 0
         self._rounds = VirtualRounds(exits)
         self._alarm = ChangeAlarm(prior)
         self._flushed = PlaceTotals()
@@ -86,6 +88,7 @@ class SessionEvidence:
         has_changed = self._alarm.note(observation, self.tape, exit_in_use)
         if has_changed:
             self.num_alarms += 1
+            self.changed_at = self.num_positions
             self._rounds.fade(ALARM_WEIGHT)
         self._forget_told(observation, is_all=has_changed)
         return has_changed

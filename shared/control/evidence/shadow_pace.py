@@ -4,6 +4,11 @@ from math import ceil
 
 # Of a session's time, for bursts beyond its first one and those after alarms.
 MAX_SHARE = 0.01
+# Of the cell's time, for first bursts and those after alarms: where sessions are short, or their
+# texts uneven, these would be a third of all rounds.
+MAX_GIVEN_SHARE = 0.004
+# Bursts that a new cell gives beyond that share.
+NUM_GIVEN_AT_FIRST = 16
 # The shortest burst, in rounds, and so the shortest period: always.
 MIN_BURST_ROUNDS = 4
 COST_RATE = 0.1
@@ -12,14 +17,15 @@ COST_RATE = 0.1
 class ShadowPace:
     """Costs of rounds and of their shadow, shared by the sessions of a cell, and their sums."""
 
-    __slots__ = ("busy_us", "paid_us", "round_us", "shadow_us")
+    __slots__ = ("busy_us", "given_us", "paid_us", "round_us", "shadow_us")
 
     def __init__(self) -> None:
         """Begin without costs: no period is known."""
         self.shadow_us: float | None = None
         self.round_us = 0.0
-        # Of all rounds noted, and of shadow outside the bursts that every session is given.
+        # Of all rounds noted, of bursts that were given, and of shadow outside of these.
         self.busy_us = 0.0
+        self.given_us = 0.0
         self.paid_us = 0.0
 
     def note_cost(self, shadow_us: float, round_us: float) -> None:
@@ -46,6 +52,14 @@ class ShadowPace:
             return None
         paid_us = MIN_BURST_ROUNDS * self.shadow_us
         return max(MIN_BURST_ROUNDS, ceil(paid_us / (MAX_SHARE * self.round_us)))
+
+    @property
+    def may_give(self) -> bool:
+        """Whether the cell can afford another burst without asking what it takes the session."""
+        if self.shadow_us is None:
+            return True
+        at_first_us = NUM_GIVEN_AT_FIRST * MIN_BURST_ROUNDS * self.shadow_us
+        return self.given_us <= at_first_us + MAX_GIVEN_SHARE * self.busy_us
 
     @property
     def is_always(self) -> bool:

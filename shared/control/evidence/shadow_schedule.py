@@ -1,6 +1,7 @@
 """When all exits of a session are read, not only the one that drafts. Pure.
 
-    given    the first burst of the session, and one after each alarm
+    given    the first burst of the session, and one after each alarm, as long as these stay within
+             their share of the cell's time
     paid     one burst per period of rounds, at an offset that differs between sessions, as long as
              paid bursts stay within their share of the session's time
 
@@ -40,7 +41,7 @@ class ShadowSchedule:
         self._hash = crc32(key.encode())
         self._pace = pace
         self._round_index = 0
-        self._burst: _Burst | None = _Burst(is_given=True)
+        self._burst = _Burst(is_given=True) if pace.may_give else None
         # How long the last burst was, and so probably the next one.
         self._burst_rounds = MIN_BURST_ROUNDS
         self._next_round = -1
@@ -54,8 +55,9 @@ class ShadowSchedule:
         return self._paid_us / self._busy_us if self._busy_us else 0.0
 
     def begin_burst(self) -> None:
-        """Let a burst be given from the next round on."""
-        self._burst = _Burst(is_given=True)
+        """Let a burst be given from the next round on, if the cell can afford it."""
+        if self._pace.may_give:
+            self._burst = _Burst(is_given=True)
 
     def plan_round(self, *, is_pressed: bool = False) -> bool:
         """Return whether the next round is to read all exits; may be asked again.
@@ -83,8 +85,10 @@ class ShadowSchedule:
         burst = self._burst = self._burst or _Burst(is_given=False)
         burst.num_rounds += 1
         burst.num_positions += num_positions
-        if not burst.is_given:
-            shadow_us = self._pace.shadow_us or 0.0
+        shadow_us = self._pace.shadow_us or 0.0
+        if burst.is_given:
+            self._pace.given_us += shadow_us
+        else:
             self._paid_us += shadow_us
             self._pace.paid_us += shadow_us
         if burst.num_rounds >= MIN_BURST_ROUNDS and burst.num_positions >= MIN_BURST_POSITIONS:

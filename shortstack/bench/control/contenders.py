@@ -27,7 +27,7 @@ from shared.control.replay.controllers import (
 from shared.control.replay.step_times import StepTimes
 from shared.control.replay.swept_costs import swept_costs
 from shared.control.replay.texts import RecordedText
-from shared.control.replay.yardsticks import DRAFT_LENS
+from shared.control.step_plan import LONGEST_PLANNED
 from shared.speculation.vocabulary import LAYERSKIP, Decision
 
 OFF_NAME, O1_NAME, GOODPUT_NAME = "off", "o1", "goodput"
@@ -160,5 +160,5 @@ class GovernorSchool:
         return Contender(name, lambda: self._cell(copy.deepcopy(governor)))
 
     def _cell(self, governor: LoadGovernor) -> ReplayCell:
-        wished = Decision(LAYERSKIP, self._setup.default_exit, max(DRAFT_LENS))
+        wished = Decision(LAYERSKIP, self._setup.default_exit, LONGEST_PLANNED)
         return self._setup.cell(GovernorController(governor), wished)

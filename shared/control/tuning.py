@@ -1,0 +1,84 @@
+"""Length and stop threshold of a session that drafts alone: what its own last text favours. Pure.
+
+A plan goes by the chance that so many drafts in a row are kept, whatever the exit said of each.
+How much an exit's confidence tells differs from text to text, and so does how evenly its mistakes
+lie. So every TUNE_POSITIONS positions all settings of a small grid play the positions known last,
+and the best one is used until the next time, if it beats the plan's own length by enough.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.control.evidence.session_evidence import SessionEvidence
+from shared.control.threshold_replay import best_threshold
+
+TUNE_POSITIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSetting:
+    """What a session drafts with at an arm: most drafts, and the threshold; 0 never stops."""
+
+    arm: int
+    draft_len: int
+    stop_threshold: float
+
+
+@dataclass(slots=True)
+class _Tuned:
+    """When a session was tuned last, at which arm, and the setting found; None: the plan's own."""
+
+    position: int
+    arm: int
+    setting: DraftSetting | None
+
+
+class Tuning:
+    """Keeps the settings of sessions until `forget`."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._tuned: dict[str, _Tuned] = {}
+
+    def setting(
+        self,
+        key: str,
+        arm: int,
+        draft_len: int,
+        evidence: SessionEvidence,
+        round_ns: Callable[[int], float],
+    ) -> DraftSetting | None:
+        """Return the setting of a session's next draft; None: as planned.
+
+        Args:
+            key: the session's id.
+            arm: an exit that it drafts from by plan.
+            draft_len: by plan, at least 1.
+            evidence: what is known of it.
+            round_ns: C(E, k), asked for each k from 0 on where it is tuned in this call.
+        """
+        last = self._tuned.get(key)
+        changed_at = evidence.changed_at
+        is_current = last is not None and last.arm == arm and last.position >= changed_at
+        due_at = last.position if is_current and last is not None else changed_at
+        if evidence.num_positions >= due_at + TUNE_POSITIONS:
+            last = _Tuned(evidence.num_positions, arm, None)
+            last.setting = _best(arm, draft_len, evidence, round_ns)
+            self._tuned[key] = last
+        elif not is_current:
+            return None
+        return last.setting if last is not None else None
+
+    def forget(self, key: str) -> None:
+        """Forget a session that ended; unknown keys are fine."""
+        self._tuned.pop(key, None)
+
+
+def _best(
+    arm: int, draft_len: int, evidence: SessionEvidence, round_ns: Callable[[int], float]
+) -> DraftSetting | None:
+    num_positions = evidence.num_positions - evidence.changed_at
+    found = best_threshold(evidence.tape.runs(arm, max_known=num_positions), round_ns, draft_len)
+    if found is None or found.gain == 1.0:
+        return None
+    return DraftSetting(arm, found.draft_len, found.stop_threshold)

@@ -1,0 +1,96 @@
+"""Tuning: when a session's setting is found anew, from which positions, and what it is then."""
+
+from random import Random
+
+import pytest
+
+from shared.control.evidence.observation import Observation, Read
+from shared.control.evidence.prior import Prior
+from shared.control.evidence.session_evidence import SessionEvidence
+from shared.control.tuning import TUNE_POSITIONS, Tuning
+
+EXIT, OTHER = 3, 4
+
+
+def evidence() -> SessionEvidence:
+    return SessionEvidence((EXIT, OTHER), Prior.none((EXIT, OTHER)))
+
+
+def note(known: SessionEvidence, bits: str, *, sure: float = 0.9, unsure: float = 0.1) -> None:
+    """Let an exit be right where there is a 1, and sure of itself exactly there."""
+    reads = [Read(bit == "1", sure if bit == "1" else unsure) for bit in bits]
+    known.note(Observation(len(bits), {EXIT: reads}), None)
+
+
+def round_ns(draft_len: int) -> float:
+    return 10.0 + 2.0 * draft_len
+
+
+def text(seed: int, num_positions: int, rate: float = 0.8) -> str:
+    random = Random(seed)
+    return "".join("1" if random.random() < rate else "0" for _ in range(num_positions))
+
+
+def test_a_young_session_drafts_as_planned() -> None:
+    known, tuning = evidence(), Tuning()
+    note(known, "1" * (TUNE_POSITIONS - 1))
+    assert tuning.setting("s", EXIT, 4, known, round_ns) is None
+
+
+def test_where_the_exit_knows_its_mistakes_drafts_are_long_and_stop_there() -> None:
+    known, tuning = evidence(), Tuning()
+    note(known, text(1, 96))
+    setting = tuning.setting("s", EXIT, 4, known, round_ns)
+    assert setting is not None
+    assert setting.arm == EXIT
+    assert setting.draft_len > 4
+    assert 0.1 < setting.stop_threshold <= 0.91
+
+
+def test_where_everything_matches_drafts_get_longer_without_a_threshold() -> None:
+    known, tuning = evidence(), Tuning()
+    note(known, "1" * 96)
+    setting = tuning.setting("s", EXIT, 2, known, round_ns)
+    assert setting is not None
+    assert setting.draft_len > 2
+    assert setting.stop_threshold == 0.0
+
+
+def test_a_setting_is_kept_until_there_are_enough_new_positions() -> None:
+    known, tuning = evidence(), Tuning()
+    note(known, "1" * 64)
+    first = tuning.setting("s", EXIT, 2, known, round_ns)
+    note(known, "0" * (TUNE_POSITIONS - 1))
+    assert tuning.setting("s", EXIT, 2, known, round_ns) is first
+    note(known, "0" * 40)
+    assert tuning.setting("s", EXIT, 2, known, round_ns) != first
+
+
+def test_another_arm_is_tuned_of_its_own() -> None:
+    known, tuning = evidence(), Tuning()
+    note(known, "1" * 64)
+    assert tuning.setting("s", EXIT, 2, known, round_ns) is not None
+    assert tuning.setting("s", OTHER, 2, known, round_ns) is None
+
+
+def test_behind_an_alarm_the_text_before_does_not_count() -> None:
+    known, tuning = evidence(), Tuning()
+    note(known, "1" * 96)
+    assert tuning.setting("s", EXIT, 2, known, round_ns) is not None
+    for _ in range(8):
+        reads = {EXIT: [Read(False, 0.9)] * 8}
+        if known.note(Observation(8, reads), EXIT):
+            break
+    else:
+        pytest.fail("no alarm")
+    assert known.changed_at == known.num_positions
+    assert tuning.setting("s", EXIT, 2, known, round_ns) is None
+
+
+def test_a_session_that_ended_is_forgotten() -> None:
+    known, tuning = evidence(), Tuning()
+    note(known, "1" * 64)
+    assert tuning.setting("s", EXIT, 2, known, round_ns) is not None
+    tuning.forget("s")
+    tuning.forget("s")
+    assert tuning.setting("s", EXIT, 2, evidence(), round_ns) is None
