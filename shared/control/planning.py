@@ -1,6 +1,7 @@
 """Looks at plans: which draft lengths, from which arm, the sessions of a step keep to. Pure.
 
-look      every REPLAN_STEPS steps, and when sessions come or go       step_plan, cost_reader
+look      every REPLAN_STEPS steps, more seldom while nobody drafts,   step_plan, cost_reader
+          and when sessions come or go
           at each arm that sessions may draft from, with what
           each of them would have kept there                           session_files
 keep      until another plan is clearly better                         plan_keeper
@@ -20,6 +21,8 @@ from shared.speculation.vocabulary import Decision
 
 # Steps between looks at the plan: so many, and half as many as there are sessions.
 REPLAN_STEPS = 1
+# While nobody drafts: a plain step shows little, and is short beside a look.
+PLAIN_REPLAN_STEPS = 8
 # Looks for which the costs that one of them read do.
 READER_LOOKS = 4
 
@@ -69,7 +72,8 @@ class Planning:
         """
         keys = [load.key for load in loads]
         view = self.view
-        num_steps = REPLAN_STEPS + len(loads) // 2
+        num_steps = REPLAN_STEPS if self.is_drafting else PLAIN_REPLAN_STEPS
+        num_steps += len(loads) // 2
         is_due = step_index >= self._planned_step + num_steps
         if view is not None and keys == self._planned_keys and not is_due:
             return view
@@ -86,11 +90,17 @@ class Planning:
         plain = planner.rate_plain()
         found = {arm: each.under_caps(plain) for arm, each in planners.items()}
         bests = {arm: max(plans, key=_sure) for arm, plans in found.items() if plans}
+        unheard = {arm for arm in bests if self._sessions.is_unheard(loads, arm)}
+        known = (plans for arm, plans in found.items() if arm not in unheard)
         plan = self._keeper.choose(
             planner.rate(list(map(self._held_len, loads, planner.outlooks))),
             plain,
-            {arm: best for arm, best in bests.items() if not self._is_stale(loads, arm)},
-            _most_expected([plain, *chain(*found.values())]) if is_fresh else None,
+            {
+                arm: best
+                for arm, best in bests.items()
+                if arm not in unheard and not self._is_stale(loads, arm)
+            },
+            _most_expected([plain, *chain(*known)]) if is_fresh else None,
             num_tried=num_tried,
             is_fresh=is_fresh,
         )

@@ -107,6 +107,16 @@ class SessionFiles:
             outlook = told[arm] = _outlook(survival, arm, layer, load.is_pinned)
         return outlook
 
+    def is_unheard(self, loads: Sequence[SessionLoad], arm: int) -> bool:
+        """Say whether nothing but a guess is known of an arm that only its own rounds can show.
+
+        Of sessions that may choose another one; else there is nothing to wait for.
+        """
+        if is_read_out(arm) or not any(map(is_read_out, _arms_of(loads[0]))):
+            return False
+        known = (self.evidence(load.key) for load in loads)
+        return not any(each is not None and each.knows(arm) for each in known)
+
     def shadow(
         self, loads: Sequence[SessionLoad], decisions: Sequence[Decision], most: int
     ) -> dict[str, tuple[int, ...]]:

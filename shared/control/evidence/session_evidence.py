@@ -116,6 +116,12 @@ class SessionEvidence:
             ).places(num_places)
         return told[num_places]
 
+    def knows(self, exit_layer: int) -> bool:
+        """Say whether an exit was ever counted, here or in sessions before this one."""
+        return exit_layer in self.prior.rates and self.prior.is_known or any(
+            self._rounds.reached(exit_layer)
+        )
+
     def is_stale(self, exit_layer: int) -> bool:
         """Say whether the last positions do not show an exit; a young session has too few."""
         is_young = self.num_positions < RECENT_POSITIONS

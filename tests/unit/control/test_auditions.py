@@ -1,6 +1,7 @@
 """Arms that cannot be read in passing: played soon, seldom, and for good where they are better."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -113,3 +114,16 @@ def test_a_worse_arm_is_hardly_ever_played() -> None:
     session = TwoArms(0.9, 0.3)
     session.run(100)
     assert session.run(1000)[KANGAROO] <= 60
+
+
+def test_an_arm_is_not_drafted_with_before_its_first_audition() -> None:
+    cell = TwoArms(raw_rate=0.3, adapted_rate=0.9)
+    heard = cell.run(20)
+    assert KANGAROO not in heard
+    assert cell.run(300)[KANGAROO] > 200
+
+
+def test_a_session_with_no_other_arm_drafts_with_it_at_once() -> None:
+    cell = TwoArms(raw_rate=0.3, adapted_rate=0.9)
+    cell.load = SessionLoad("s", replace(WISHED, method=KANGAROO), arms=(ADAPTED,))
+    assert cell.run(20)[KANGAROO] > 10
