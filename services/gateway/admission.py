@@ -7,8 +7,7 @@ what a request is but its tenant, priority, size and deadline.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -112,7 +111,7 @@ class Admission:
         """Refuse early, before the size of a request is known, what would be refused anyway.
 
         Raises:
-            QueueFull, WorkerDraining: as `place`.
+            QueueFull, WorkerDraining: as `enter`.
         """
         if self._is_closed:
             raise WorkerDraining("the gateway shuts down", retry_delay_ms=1000)
@@ -120,9 +119,8 @@ class Admission:
         if is_full and not self._has_room_for(tenant) and not self._queue.overfull(tenant, 1):
             raise self._refusal(f"{len(self._queue)} requests wait already")
 
-    @asynccontextmanager
-    async def place(self, claim: Claim) -> AsyncIterator[Place]:
-        """Hold a place; wait for it where need be.
+    async def enter(self, claim: Claim) -> Place:
+        """Take a place, and wait for it where need be; whoever gets one calls `leave` once.
 
         Raises:
             RateLimited: the tenant has taken too many tokens lately.
@@ -134,14 +132,26 @@ class Admission:
         self._buckets.take(claim.tenant, claim.num_tokens, self._clock())
         place = Place(claim)
         try:
-            await self._enter(place)
+            await self._wait_for(place)
         except BaseException:
-            self._buckets.give_back(claim.tenant, claim.num_tokens, self._clock())
+            self._give_up(place)
             raise
-        try:
-            yield place
-        finally:
-            self._leave(place)
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Put a place back, and hand out what is free."""
+        now_s, claim = self._clock(), place.claim
+        self._rate.note_free(now_s)
+        self._num_running -= 1
+        self._note_running(claim.tenant, -1)
+        num_unused = claim.num_tokens - place.num_used
+        self._buckets.give_back(claim.tenant, num_unused, now_s)
+        if place.turn:
+            self._queue.refund(claim.tenant, num_unused)
+            self._queue.charge(claim.tenant, -num_unused)
+        self._hand_out(now_s)
+        if not self._num_running:
+            self._idle.set()
 
     def close(self) -> None:
         """Refuse whoever comes from now on; those in the queue still get their turn."""
@@ -161,7 +171,7 @@ class Admission:
             self._queue.set_held(tenant, self._is_held(tenant))
         self._hand_out(self._clock())
 
-    async def _enter(self, place: Place) -> None:
+    async def _wait_for(self, place: Place) -> None:
         now_s = self._clock()
         if self._has_room_for(place.claim.tenant):
             self._begin(place, now_s)
@@ -171,18 +181,16 @@ class Admission:
         place.turn = asyncio.get_running_loop().create_future()
         claim = place.claim
         self._queue.push(place, claim.tenant, claim.priority, claim.num_tokens, now_s)
-        try:
-            await self._wait(place.turn, claim, now_s)
-        except BaseException:
-            self._step_out(place, place.turn)
-            raise
+        await self._wait(place.turn, claim, now_s)
 
     async def _wait(
         self, turn: "asyncio.Future[ShortstackError | None]", claim: Claim, now_s: float
     ) -> None:
         timeout_s = min(self._limits.timeout_s, claim.deadline_s - now_s)
         try:
-            refusal = await asyncio.wait_for(asyncio.shield(turn), timeout_s)
+            # Not `wait_for`: of a turn and a cancel at once it would forget the cancel.
+            async with asyncio.timeout(timeout_s):
+                refusal = await asyncio.shield(turn)
         except TimeoutError:
             if timeout_s < self._limits.timeout_s:
                 raise DeadlineExceeded("the request's time ended in the queue") from None
@@ -190,12 +198,15 @@ class Admission:
         if refusal:
             raise refusal
 
-    def _step_out(self, place: Place, turn: "asyncio.Future[ShortstackError | None]") -> None:
-        """Give up a turn that is waited for, or that has come already."""
-        if not turn.done():
+    def _give_up(self, place: Place) -> None:
+        """Undo what was done for a place that its request does not take; its turn may have come."""
+        claim, turn = place.claim, place.turn
+        if turn and turn.done() and turn.result() is None:
+            self.leave(place)
+            return
+        if turn and not turn.done():
             self._queue.remove(place)
-        elif turn.result() is None:
-            self._leave(place)
+        self._buckets.give_back(claim.tenant, claim.num_tokens, self._clock())
 
     def _has_room_for(self, tenant: str) -> bool:
         """Whether a tenant can run one more at once. Whoever waits then cannot."""
@@ -240,21 +251,6 @@ class Admission:
         self._idle.clear()
         if self._num_running == self._limits.max_running:
             self._rate.note_full(now_s)
-
-    def _leave(self, place: Place) -> None:
-        """Put a place back, and hand out what is free."""
-        now_s, claim = self._clock(), place.claim
-        self._rate.note_free(now_s)
-        self._num_running -= 1
-        self._note_running(claim.tenant, -1)
-        num_unused = claim.num_tokens - place.num_used
-        self._buckets.give_back(claim.tenant, num_unused, now_s)
-        if place.turn:
-            self._queue.refund(claim.tenant, num_unused)
-            self._queue.charge(claim.tenant, -num_unused)
-        self._hand_out(now_s)
-        if not self._num_running:
-            self._idle.set()
 
     def _hand_out(self, now_s: float) -> None:
         while self._num_running < self._limits.max_running:

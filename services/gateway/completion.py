@@ -5,14 +5,14 @@ Knows nothing of messages to clients: what it yields are values, for whichever f
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 
 from opentelemetry.context import Context
 
 from services.gateway.active import RunningRequest
 from services.gateway.admission import Admission, Claim, Place
-from services.gateway.attempt import SessionPlan, SessionStarted
+from services.gateway.attempt import SessionEvent, SessionPlan, SessionStarted
 from services.gateway.cells import CellChannels
 from services.gateway.prefix_index import prefix_hashes
 from services.gateway.prompt_ids import encode_prompt
@@ -132,7 +132,7 @@ class Completion:
     _text: CompletionText | None = None
     _session: Session | None = None
     _place: Place | None = None
-    _prompt_len: int = 0
+    _prompt_ids: tuple[int, ...] = ()
     _num_emitted: int = 0
     _num_cached_tokens: int = 0
 
@@ -154,15 +154,18 @@ class Completion:
         """
         with self._logged():
             try:
-                async with AsyncExitStack() as stack:
-                    session = await self._begin(stack)
-                    async for event in self._events(session, stack):
-                        yield event
+                self._place = await self._enter()
+                try:
+                    async with aclosing(self._open_session().run()) as session:
+                        async for event in self._events(session):
+                            yield event
+                finally:
+                    self.tools.admission.leave(self._place)
             except Cancelled:
                 yield self._finish(FinishReason.CANCELLED)
 
-    async def _begin(self, stack: AsyncExitStack) -> Session:
-        """Get the prompt's ids and a place; the place is given back with the stack.
+    async def _enter(self) -> Place:
+        """Get the prompt's ids and a place.
 
         The ids come first: what can never run is refused at once, and a place is shared out by the
         tokens that the request may take.
@@ -170,34 +173,38 @@ class Completion:
         admission = self.tools.admission
         with self.running.waiting():
             admission.check_open(self.request.tenant)
-            prompt_ids = await encode_prompt(self.tools.tokenizer, self.request.prompt)
-            self._prompt_len = len(prompt_ids)
-            self.request = fit_to_context(self.request, self._prompt_len, self.limits)
-            self._place = await stack.enter_async_context(admission.place(self._claim()))
+            self._prompt_ids = await encode_prompt(self.tools.tokenizer, self.request.prompt)
+            self.request = fit_to_context(self.request, len(self._prompt_ids), self.limits)
+            place = await admission.enter(self._claim())
         self._log.note_admitted()
-        self._text = CompletionText(
-            self.tools.tokenizer,
-            prompt_ids,
-            self.request.stop_strings,
-            has_token_texts=self.has_token_texts,
-        )
+        return place
+
+    def _open_session(self) -> Session:
         plan = SessionPlan(
             self.request,
-            prompt_ids,
+            self._prompt_ids,
             eos_token_ids=self.limits.model.eos_token_ids,
             deadline_s=self.deadline_s,
             max_replays=self.tools.max_replays,
-            prefix_hashes=prefix_hashes(prompt_ids),
+            prefix_hashes=prefix_hashes(self._prompt_ids),
             task_key=self.tools.task_keys.key_of(self.request),
             metadata=self._trace.metadata(),
         )
         self._session = Session(plan, self.tools.router, self.tools.channels)
         return self._session
 
+    def _open_text(self) -> CompletionText:
+        self._text = CompletionText(
+            self.tools.tokenizer,
+            self._prompt_ids,
+            self.request.stop_strings,
+            has_token_texts=self.has_token_texts,
+        )
+        return self._text
+
     async def _events(
-        self, session: Session, stack: AsyncExitStack
+        self, events: AsyncGenerator[SessionEvent, None]
     ) -> AsyncIterator[CompletionEvent]:
-        events = await stack.enter_async_context(aclosing(session.run()))
         is_started = False
         while True:
             with self.running.waiting():
@@ -215,6 +222,8 @@ class Completion:
                 self._log.note_session(event)
                 self._note_used()
                 if not is_started:
+                    # Not before the cell has its work: it computes the prompt meanwhile.
+                    self._open_text()
                     self._num_cached_tokens = event.num_cached_tokens
                     yield self._started(event)
                 is_started = True
@@ -224,18 +233,17 @@ class Completion:
 
     def _claim(self) -> Claim:
         request = self.request
-        num_tokens = self._prompt_len + request.max_new_tokens
+        num_tokens = len(self._prompt_ids) + request.max_new_tokens
         return Claim(request.tenant, request.priority, num_tokens, self.deadline_s)
 
     def _note_used(self) -> None:
         """Tell the tokens taken so far, which the tenant pays for."""
         assert self._place is not None, "a cell runs what has a place"
-        self._place.num_used = self._prompt_len + self._num_emitted
+        self._place.num_used = len(self._prompt_ids) + self._num_emitted
 
     def _take(self, round_: pb.GenerateTokens) -> tuple[Tokens, str]:
         """Turn a round into text; return it with the stop string that it completed, if any."""
-        assert self._text is not None, "tokens come after the prompt"
-        piece = self._text.push(round_.token_ids)
+        piece = (self._text or self._open_text()).push(round_.token_ids)
         sources = round_.sources[: piece.num_tokens]
         self._num_emitted += piece.num_tokens
         self._note_used()
@@ -259,7 +267,7 @@ class Completion:
             request_id=self.request.request_id,
             session_id=event.session_id,
             cell_id=event.cell_id,
-            prompt_len=self._prompt_len,
+            prompt_len=len(self._prompt_ids),
             model_name=self.request.model_name,
             seed=self.request.sampling.seed,
         )
@@ -282,7 +290,7 @@ class Completion:
             reason=reason,
             stop_string=stop_string,
             stop_token_id=told.stop_token_id if told and is_by_id else None,
-            prompt_len=self._prompt_len,
+            prompt_len=len(self._prompt_ids),
             num_emitted=self._num_emitted,
             summary=self._summary,
             timings=told.timings if told else self._log.timings(),
@@ -306,7 +314,7 @@ class Completion:
             raise
         finally:
             num_replays = self._session.num_replays if self._session else 0
-            counts = (self._summary, self._prompt_len, self._num_emitted, num_replays)
+            counts = (self._summary, len(self._prompt_ids), self._num_emitted, num_replays)
             self._trace.end(self._log, *counts)
             self._log.write(*counts, self._trace.span_context)
 

@@ -29,6 +29,8 @@ class ModelInfos:
         self._channels = channels
         self._by_boot: dict[tuple[str, int], pb.GetVerifyInfoResponse] = {}
         self._task = PeriodicTask(poll_ms, self.refresh)
+        # Counts what was learned or forgotten: what was made of it before is out of date then.
+        self.version = 0
 
     async def start(self) -> None:
         """Ask the cells that are known now, and new ones in the background."""
@@ -42,7 +44,9 @@ class ModelInfos:
     async def refresh(self) -> None:
         """Ask the cells not asked yet; forget those that are gone."""
         cells = {(cell.cell_id, cell.boot_id): cell for cell in self._read_cells()}
-        self._by_boot = {key: info for key, info in self._by_boot.items() if key in cells}
+        if gone := self._by_boot.keys() - cells.keys():
+            self._by_boot = {key: i for key, i in self._by_boot.items() if key not in gone}
+            self.version += 1
         new = [cell for key, cell in cells.items() if key not in self._by_boot]
         await asyncio.gather(*(self._ask(cell) for cell in new))
 
@@ -81,3 +85,4 @@ class ModelInfos:
             log.debug("no model info", extra={"cell_id": cell.cell_id, "error": error.message})
             return
         self._by_boot[cell.cell_id, cell.boot_id] = info
+        self.version += 1

@@ -10,6 +10,8 @@ from services.gateway.completion import CompletionTools
 from services.gateway.model_infos import ModelInfos
 from services.gateway.request import RequestLimits
 
+MAX_KEPT_LIMITS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayParts:
@@ -25,8 +27,20 @@ class GatewayParts:
     # Without keys anybody may call.
     authenticate: Callable[[str | None], Caller] = KeyRing(()).authenticate
     health_is_open: bool = True
+    # By the version of what the cells told, and by caller.
+    _limits_of: dict[tuple[int, Caller], RequestLimits] = field(default_factory=dict)
 
     def current_limits(self) -> RequestLimits:
-        """Return what a request may ask for, by all that the cells have told so far."""
+        """Return what anybody may ask for at most, by all that the cells have told so far."""
         model = self.infos.narrow(self.limits.model, self.limits.model_name)
         return replace(self.limits, model=model)
+
+    def limits_of(self, caller: Caller) -> RequestLimits:
+        """Return what a caller's requests may ask for; made once, not for each of them."""
+        key = (self.infos.version, caller)
+        limits = self._limits_of.get(key)
+        if limits is None:
+            if len(self._limits_of) >= MAX_KEPT_LIMITS:
+                self._limits_of.clear()
+            limits = self._limits_of[key] = caller.narrow(self.current_limits())
+        return limits

@@ -149,6 +149,8 @@ def fit_to_context(request: TextRequest, prompt_len: int, limits: RequestLimits)
         "stop.min_new_tokens",
         f"is {request.min_new_tokens}, more than the limit of {wanted} new tokens",
     )
+    if wanted == request.max_new_tokens:
+        return request
     return replace(request, max_new_tokens=wanted)
 
 

@@ -47,7 +47,7 @@ class GatewayServicer(GatewayServiceServicer):
         """Stream the completion of one prompt."""
         tools, metadata = self._parts.tools, context.invocation_metadata()
         with rpc_span(tools.tracing, spans.GENERATE_TEXT, GENERATE_TEXT, metadata) as span:
-            limits = current_caller().narrow(self._parts.current_limits())
+            limits = self._parts.limits_of(current_caller())
             with tools.metrics.refusals_counted():
                 checked = check_request(request, limits)
             span.set_attribute(spans.REQUEST_ID, checked.request_id)

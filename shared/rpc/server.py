@@ -125,6 +125,10 @@ class ServiceServer:
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Turns exceptions of servicers into statuses; the only place on the server side."""
 
+    def __init__(self) -> None:
+        # By method: the handler as it was, and wrapped. Wrapping anew would cost every call.
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
@@ -134,7 +138,11 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        return wrap_handler(parse_leniently(handler), _guard)
+        known = self._wrapped.get(handler_call_details.method)
+        if known is None or known[0] is not handler:
+            known = handler, wrap_handler(parse_leniently(handler), _guard)
+            self._wrapped[handler_call_details.method] = known
+        return known[1]
 
 
 def _guard(behaviour: Any) -> Any:

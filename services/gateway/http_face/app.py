@@ -68,7 +68,7 @@ class Endpoints:
     def _answer(
         self, body: ChatBody | TextBody, request: Request, shape: Callable[[int, int], Choice]
     ) -> Response:
-        limits = caller_of(request).narrow(self._parts.current_limits())
+        limits = self._parts.limits_of(caller_of(request))
         metrics = self._parts.tools.metrics
         with metrics.refusals_counted(), in_http_terms(body.field_names):
             caller = Caller(request_id_of(request), tenant_of(request))

@@ -9,6 +9,7 @@ from services.gateway.admission import Admission, AdmissionLimits, Claim, Place
 from shared.control.fair_queue import Priority
 from shared.errors import DeadlineExceeded, QueueFull, RateLimited, WorkerDraining
 from tests.polling import poll_until
+from tests.unit.gateway.places import place_at
 
 
 class Clock:
@@ -33,7 +34,7 @@ async def hold(
     admission: Admission, release: asyncio.Event, order: list[str], name: str, **claim: Any
 ) -> None:
     """Hold a place until released; note when it was got, and take all that was claimed."""
-    async with admission.place(Claim(**claim)) as place:
+    async with place_at(admission, Claim(**claim)) as place:
         place.num_used = place.claim.num_tokens
         order.append(name)
         await release.wait()
@@ -72,7 +73,7 @@ class Crowd:
 async def measured(admission: Admission, clock: Clock, num_places: int, gap_s: float) -> None:
     """Let so many requests run one after another, each for `gap_s`; the admission has one place."""
     for _ in range(num_places):
-        async with admission.place(Claim()):
+        async with place_at(admission, Claim()):
             clock.now_s += gap_s
 
 
@@ -94,20 +95,20 @@ async def test_those_who_wait_are_served_in_order() -> None:
 
 async def test_a_full_queue_refuses_with_a_delay() -> None:
     admission = admission_of(1, 0, 5.0)
-    async with admission.place(Claim()):
+    async with place_at(admission, Claim()):
         with pytest.raises(QueueFull) as caught:
-            async with admission.place(Claim()):
+            async with place_at(admission, Claim()):
                 raise AssertionError("there is no place")
     assert caught.value.retry_delay_ms > 0
-    async with admission.place(Claim()):
+    async with place_at(admission, Claim()):
         assert admission.num_running == 1
 
 
 async def test_a_late_turn_refuses_and_keeps_no_place() -> None:
     admission = admission_of(1, 5, 0.02)
-    async with admission.place(Claim()):
+    async with place_at(admission, Claim()):
         with pytest.raises(QueueFull, match="no place within"):
-            async with admission.place(Claim()):
+            async with place_at(admission, Claim()):
                 raise AssertionError("there is no place")
         assert admission.num_waiting == 0
     assert admission.num_running == 0
@@ -151,7 +152,7 @@ async def test_a_closed_gateway_takes_nobody_new_and_lets_the_others_finish() ->
     await poll_until(lambda: admission.num_waiting == 1)
     admission.close()
     with pytest.raises(WorkerDraining):
-        async with admission.place(Claim()):
+        async with place_at(admission, Claim()):
             raise AssertionError("it is closed")
     assert not await admission.wait_idle(0.01)
     release.set()
@@ -177,7 +178,7 @@ async def test_tokens_that_were_not_used_are_not_paid_for() -> None:
     release = asyncio.Event()
 
     async def run(name: str, claim: Claim, num_used: int) -> None:
-        async with admission.place(claim) as place:
+        async with place_at(admission, claim) as place:
             order.append(name)
             place.num_used = num_used
             await release.wait()
@@ -230,7 +231,7 @@ async def test_a_tenants_rate_is_refused_with_the_exact_delay() -> None:
     admission = admission_of(9, 9, 5.0, clock, tenant_tokens_per_s=10.0, tenant_burst_tokens=100.0)
 
     async def take(tenant: str, num_tokens: int, num_used: int) -> None:
-        async with admission.place(Claim(tenant, num_tokens=num_tokens)) as place:
+        async with place_at(admission, Claim(tenant, num_tokens=num_tokens)) as place:
             place.num_used = num_used
 
     await take("a", 80, 80)
@@ -256,11 +257,28 @@ async def test_a_tenants_rate_is_refused_with_the_exact_delay() -> None:
 
 async def test_a_refused_request_takes_nothing_from_its_tenants_rate() -> None:
     admission = admission_of(1, 0, 5.0, tenant_tokens_per_s=1.0, tenant_burst_tokens=10.0)
-    async with admission.place(Claim("a", num_tokens=5)):
+    async with place_at(admission, Claim("a", num_tokens=5)):
         for _ in range(3):
             with pytest.raises(QueueFull):
-                async with admission.place(Claim("a", num_tokens=5)):
+                async with place_at(admission, Claim("a", num_tokens=5)):
                     raise AssertionError("there is no place")
+
+
+async def test_who_gives_up_as_the_turn_comes_gets_its_tokens_back_once() -> None:
+    admission = admission_of(1, 2, 5.0, tenant_tokens_per_s=1.0, tenant_burst_tokens=10.0)
+    used = await admission.enter(Claim("a", num_tokens=6))
+    waiting = asyncio.create_task(admission.enter(Claim("a", num_tokens=4)))
+    await poll_until(lambda: admission.num_waiting == 1)
+    used.num_used = 6
+    # The turn comes with the place, and the request is cancelled before it has seen that.
+    admission.leave(used)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (admission.num_running, admission.num_waiting) == (0, 0)
+    admission.leave(await admission.enter(Claim("a", num_tokens=4)))
+    with pytest.raises(RateLimited):
+        await admission.enter(Claim("a", num_tokens=5))
 
 
 async def test_in_a_full_queue_the_tenant_with_most_waiting_makes_room() -> None:
@@ -273,7 +291,7 @@ async def test_in_a_full_queue_the_tenant_with_most_waiting_makes_room() -> None
         await crowd.tasks.pop("heavy-2")
     assert caught.value.retry_delay_ms > 0
     with pytest.raises(QueueFull):
-        async with crowd.admission.place(Claim("heavy", num_tokens=100)):
+        async with place_at(crowd.admission, Claim("heavy", num_tokens=100)):
             raise AssertionError("its tenant has most waiting")
     with pytest.raises(QueueFull):
         crowd.admission.check_open("heavy")
@@ -289,7 +307,7 @@ async def test_the_delay_of_a_refusal_is_the_time_in_which_the_queue_drains() ->
     for index in range(5):
         await crowd.join(str(index))
     with pytest.raises(QueueFull) as caught:
-        async with admission.place(Claim()):
+        async with place_at(admission, Claim()):
             raise AssertionError("there is no place")
     assert caught.value.retry_delay_ms == pytest.approx(5 * 500, rel=0.01)
     # Nothing has moved for a while: the queue is not as fast as it was.
@@ -316,7 +334,7 @@ async def test_a_request_whose_turn_would_come_too_late_is_refused_at_once() -> 
     for index in range(31):
         await crowd.join(str(index))
     with pytest.raises(QueueFull, match=r"about 15\.5 s, 5\.0 s are left") as caught:
-        async with admission.place(Claim(deadline_s=clock.now_s + 5)):
+        async with place_at(admission, Claim(deadline_s=clock.now_s + 5)):
             raise AssertionError("its turn comes too late")
     assert caught.value.retry_delay_ms == pytest.approx(10_500, rel=0.01)
     # It may be served in time with some luck: that is for the queue to show.
@@ -331,9 +349,9 @@ async def test_a_request_whose_turn_would_come_too_late_is_refused_at_once() -> 
 async def test_a_request_whose_time_ends_in_the_queue_is_told_so() -> None:
     clock = Clock()
     admission = admission_of(1, 5, 5.0, clock)
-    async with admission.place(Claim()):
+    async with place_at(admission, Claim()):
         with pytest.raises(DeadlineExceeded):
-            async with admission.place(Claim(deadline_s=clock.now_s + 0.02)):
+            async with place_at(admission, Claim(deadline_s=clock.now_s + 0.02)):
                 raise AssertionError("there is no place")
     assert (admission.num_running, admission.num_waiting) == (0, 0)
 

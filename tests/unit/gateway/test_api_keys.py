@@ -15,6 +15,7 @@ from shared.access.key_records import KeyRecord
 from shared.control.fair_queue import Priority
 from shared.errors import InvalidRequest, NotAllowed, RateLimited, Unauthenticated
 from shared.rpc import shortstack_pb2 as pb
+from tests.unit.gateway.places import place_at
 
 KEY = make_key()
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -112,19 +113,19 @@ async def test_admission_keeps_to_each_tenants_own_bounds_and_to_new_ones() -> N
         limits_of=lambda tenant: bounds.get(tenant, TenantLimits()),
         clock=lambda: 0.0,
     )
-    async with admission.place(Claim("a")), admission.place(Claim("c")):
+    async with place_at(admission, Claim("a")), place_at(admission, Claim("c")):
         with pytest.raises(Exception, match="the gateway is busy"):
-            await admission.place(Claim("a")).__aenter__()
+            await admission.enter(Claim("a"))
         bounds["a"] = TenantLimits(max_running=2)
         admission.note_new_limits()
-        async with admission.place(Claim("a")):
+        async with place_at(admission, Claim("a")):
             assert admission.num_running == 3
     with pytest.raises(RateLimited, match="1 tokens/s"):
-        async with admission.place(Claim("b", num_tokens=8)) as place:
+        async with place_at(admission, Claim("b", num_tokens=8)) as place:
             place.num_used = 8
-            await admission.place(Claim("b", num_tokens=8)).__aenter__()
+            await admission.enter(Claim("b", num_tokens=8))
     bounds["b"] = TenantLimits(tokens_per_s=1, burst_tokens=20)
-    async with admission.place(Claim("b", num_tokens=8)):
+    async with place_at(admission, Claim("b", num_tokens=8)):
         pass
 
 
@@ -133,13 +134,12 @@ async def test_whoever_waits_for_a_bound_runs_when_it_is_lifted() -> None:
     admission = Admission(
         AdmissionLimits(max_running=8, max_waiting=8, timeout_s=5.0), limits_of=lambda _: bounds
     )
-    async with admission.place(Claim("a")):
-        second = admission.place(Claim("a"))
-        waiting = asyncio.create_task(second.__aenter__())
+    async with place_at(admission, Claim("a")):
+        waiting = asyncio.create_task(admission.enter(Claim("a")))
         await asyncio.sleep(0)
         assert admission.num_waiting == 1
         bounds = TenantLimits()
         admission.note_new_limits()
         await waiting
         assert admission.num_running == 2
-        await second.__aexit__(None, None, None)
+        admission.leave(waiting.result())
