@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from services.gateway.http_face.answers import AnswerPlan, StreamedAnswer, WholeAnswer
 from services.gateway.http_face.bodies import ChatBody, TextBody
+from services.gateway.http_face.body_route import BodyRoute
 from services.gateway.http_face.door import Door, caller_of
 from services.gateway.http_face.edge import Edge, request_id_of
 from services.gateway.http_face.errors import (
@@ -124,7 +125,7 @@ def create_app(parts: GatewayParts, comment_s: float, *routers: APIRouter) -> AS
 
 def _completion_router(parts: GatewayParts, comment_s: float) -> APIRouter:
     endpoints = Endpoints(parts, comment_s)
-    router = APIRouter(default_response_class=Response)
+    router = APIRouter(default_response_class=Response, route_class=BodyRoute)
     router.post("/v1/chat/completions", response_model=None)(endpoints.chat)
     router.post("/v1/completions", response_model=None)(endpoints.complete)
     return router

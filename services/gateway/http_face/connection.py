@@ -41,16 +41,22 @@ class Writer:
 
 async def while_connected(receive: Receive, work: Coroutine[None, None, None]) -> None:
     """Run something to its end, or until the client goes away: then it is cancelled."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_has_left(receive))
     try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-    if not working.cancelled():
-        working.result()
+        async with asyncio.timeout(None) as stay:
+            leaving = asyncio.create_task(_end_when_left(receive, stay))
+            try:
+                await work
+            finally:
+                leaving.cancel()
+                await asyncio.gather(leaving, return_exceptions=True)
+    except TimeoutError:
+        if not stay.expired():
+            raise
+
+
+async def _end_when_left(receive: Receive, stay: asyncio.Timeout) -> None:
+    await _has_left(receive)
+    stay.reschedule(asyncio.get_running_loop().time())
 
 
 async def _has_left(receive: Receive) -> None:

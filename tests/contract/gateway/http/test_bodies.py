@@ -150,6 +150,7 @@ async def test_what_cannot_change_the_text_is_accepted_and_so_is_what_is_null(
         ({"content": b"[" * 100_000}, "parsing the body"),
         ({"content": b'{"prompt": ' + b"9" * 5000 + b"}"}, "parsing the body"),
         ({"content": b"5"}, "must be a JSON object"),
+        ({"content": b"null"}, "must be a JSON object"),
         ({"content": b""}, "the body is missing"),
         ({"data": {"prompt": "So:"}}, "Content-Type"),
         ({"json": dict.fromkeys(map(str, range(200)))}, "more than 100 fields"),
@@ -159,7 +160,19 @@ async def test_what_cannot_change_the_text_is_accepted_and_so_is_what_is_null(
             "4096 entries",
         ),
     ],
-    ids=["cut", "bytes", "deep", "digits", "number", "nothing", "form", "fields", "list", "biases"],
+    ids=[
+        "cut",
+        "bytes",
+        "deep",
+        "digits",
+        "number",
+        "null",
+        "nothing",
+        "form",
+        "fields",
+        "list",
+        "biases",
+    ],
 )
 async def test_what_is_no_body_at_all_is_told(
     served: Served, sent: dict[str, Any], words: str
