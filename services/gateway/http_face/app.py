@@ -11,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from services.gateway.http_face import document
 from services.gateway.http_face.answers import AnswerPlan, StreamedAnswer, WholeAnswer
 from services.gateway.http_face.bodies import ChatBody, TextBody
 from services.gateway.http_face.body_route import BodyRoute
+from services.gateway.http_face.document import refusals
 from services.gateway.http_face.door import Door, caller_of
 from services.gateway.http_face.edge import Edge, request_id_of
 from services.gateway.http_face.errors import (
@@ -34,7 +36,7 @@ from services.gateway.http_face.tenant import tenant_of
 from services.gateway.http_face.tokens import DetokenizeBody, TokenEndpoints, TokenizeBody
 from services.gateway.http_face.traced import Traced
 from services.gateway.parts import GatewayParts
-from shared.errors import ShortstackError
+from shared.errors import ModelNotFound, NoCell, ShortstackError, WorkerDraining
 
 
 class Endpoints:
@@ -119,6 +121,7 @@ def create_app(parts: GatewayParts, comment_s: float, *routers: APIRouter) -> AS
     app.add_exception_handler(Exception, on_bug)
     for router in (_completion_router(parts, comment_s), _info_router(parts), *routers):
         app.include_router(router)
+    document.tell_truth(app)
     traced = Traced(app, parts.tools.tracing)
     return Edge(Door(traced, parts.authenticate, health_is_open=parts.health_is_open))
 
@@ -126,8 +129,11 @@ def create_app(parts: GatewayParts, comment_s: float, *routers: APIRouter) -> AS
 def _completion_router(parts: GatewayParts, comment_s: float) -> APIRouter:
     endpoints = Endpoints(parts, comment_s)
     router = APIRouter(default_response_class=Response, route_class=BodyRoute)
-    router.post("/v1/chat/completions", response_model=None)(endpoints.chat)
-    router.post("/v1/completions", response_model=None)(endpoints.complete)
+    for path, endpoint in (
+        ("/v1/chat/completions", endpoints.chat),
+        ("/v1/completions", endpoints.complete),
+    ):
+        router.post(path, response_model=None, responses=document.completions())(endpoint)
     return router
 
 
@@ -136,31 +142,40 @@ def _info_router(parts: GatewayParts) -> APIRouter:
     health, tokens = Health(parts), TokenEndpoints(parts)
     router = APIRouter()
 
-    @router.get("/v1/models", response_model=None)
+    def get(path: str, *errors: type[ShortstackError]) -> Callable[[Any], Any]:
+        return router.get(
+            path, response_model=None, responses=refusals(*document.ANYWHERE, *errors)
+        )
+
+    def post(path: str) -> Callable[[Any], Any]:
+        answers = refusals(*document.NAMES_A_MODEL, has_body=True)
+        return router.post(path, response_model=None, responses=answers)
+
+    @get("/v1/models")
     async def list_models() -> Response:
         return _json(models.list())
 
-    @router.get("/v1/models/{model_id:path}", response_model=None)
+    @get("/v1/models/{model_id:path}", ModelNotFound)
     async def find_model(model_id: str) -> Response:
         return _json(models.find(model_id))
 
-    @router.post("/tokenize", response_model=None)
+    @post("/tokenize")
     async def tokenize(body: TokenizeBody) -> Response:
         return _json(await tokens.tokenize(body))
 
-    @router.post("/detokenize", response_model=None)
+    @post("/detokenize")
     async def detokenize(body: DetokenizeBody) -> Response:
         return _json(await tokens.detokenize(body))
 
-    @router.get("/health", response_model=None)
+    @get("/health")
     async def alive() -> Response:
         return _json(health.alive())
 
-    @router.get("/ready", response_model=None)
+    @get("/ready", NoCell, WorkerDraining)
     async def ready() -> Response:
         return _json(await health.ready())
 
-    @router.get("/version", response_model=None)
+    @get("/version")
     async def version() -> Response:
         return _json(health.version())
 

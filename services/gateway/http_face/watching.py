@@ -12,13 +12,14 @@ from starlette.responses import Response
 
 from services.gateway.api_keys import ANYBODY, Caller
 from services.gateway.cell_reports import CellReport, CellReporter
+from services.gateway.http_face.document import ANYWHERE, refusals
 from services.gateway.http_face.door import caller_of
 from services.gateway.http_face.errors import to_json
 from services.gateway.latest import Latest
 from services.gateway.parts import GatewayParts
 from services.gateway.session_finder import SessionFinder
 from services.gateway.throughput import WINDOW_S
-from shared.errors import SessionNotFound
+from shared.errors import InvalidRequest, SessionNotFound
 from shared.rpc import shortstack_pb2 as pb
 from shared.speculation.vocabulary import FinishReason
 
@@ -87,15 +88,19 @@ def watching_router(parts: GatewayParts) -> APIRouter:
     watching = Watching(parts)
     router = APIRouter(prefix="/v1/shortstack")
 
-    @router.get("/cells", response_model=None)
+    @router.get("/cells", response_model=None, responses=refusals(*ANYWHERE))
     async def cells() -> Response:
         return _json(await watching.cells())
 
-    @router.get("/sessions", response_model=None)
+    @router.get("/sessions", response_model=None, responses=refusals(*ANYWHERE, InvalidRequest))
     async def sessions(request: Request, with_ended: bool = False) -> Response:
         return _json(await watching.sessions(caller_of(request), with_ended=with_ended))
 
-    @router.get("/sessions/{session_id}/timeline", response_model=None)
+    @router.get(
+        "/sessions/{session_id}/timeline",
+        response_model=None,
+        responses=refusals(*ANYWHERE, SessionNotFound),
+    )
     async def timeline(request: Request, session_id: str) -> Response:
         return _json(await watching.timeline(caller_of(request), session_id))
 
