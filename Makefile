@@ -50,7 +50,8 @@ check: $(READY) ## Lint, types, import contracts, proto, stubs, spelling, tables
 	    for stub in $(STUBS); do diff -q "$$stub" "$$made/$$stub" || { \
 	        echo "the stubs are stale: run make proto" >&2; exit 1; }; done
 	$(BIN)/codespell
-	$(BIN)/pytest -q tests/unit/test_configuration.py tests/unit/test_metrics_document.py
+	$(BIN)/pytest -q tests/unit/test_configuration.py tests/unit/test_metrics_document.py \
+	    tests/unit/test_documents.py
 
 fmt: $(READY) ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix
