@@ -6,6 +6,7 @@ interpreter, so nobody ever waits and no reader sees half a round. Holds no text
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from shared.speculation.vocabulary import Decision, FinishReason
 MAX_ROUNDS = 512
 # Rounds over which the present speed is taken.
 NUM_SPEED_ROUNDS = 32
+# The reason of a round that the tokens left cut short.
+LIMIT = "limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,10 @@ class Totals(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """How a session stands. decision: of its last round; before that its wish, for no reason."""
+    """How a session stands.
+
+    decision: of its last round, see `SessionTrack`; before that its wish, for no reason.
+    """
 
     session_id: SessionId
     tenant: str
@@ -112,7 +118,7 @@ class SessionTrack:
     def state(self) -> SessionState:
         """Return how the session stands; from any thread."""
         rounds = self.rounds()
-        decision = rounds[-1].decision if rounds else replace(self.wished, reason="")
+        decision = self._last_decision(rounds) or replace(self.wished, reason="")
         return SessionState(
             self.session_id,
             self.tenant,
@@ -124,6 +130,18 @@ class SessionTrack:
             self.arrived_ns,
             self.finish_reason,
         )
+
+    def _last_decision(self, rounds: Sequence[RoundRecord]) -> Decision | None:
+        """Return what was decided last; of a session that ended, before its end cut rounds short.
+
+        Nearly every session ends with a round for which few tokens were left: it tells nothing.
+        """
+        if not rounds:
+            return None
+        if self.finish_reason is None:
+            return rounds[-1].decision
+        decisions = (each.decision for each in reversed(rounds) if each.decision.reason != LIMIT)
+        return next(decisions, rounds[-1].decision)
 
 
 def _speed(rounds: list[RoundRecord]) -> float:

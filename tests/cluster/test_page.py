@@ -100,7 +100,7 @@ async def test_coloured_tokens_are_the_text_that_the_api_gives(
     body = {"prompt": PROMPT, "max_tokens": NUM_TOKENS, "temperature": temperature, "seed": 2**63}
     wish = {"speculation": PINNED}
     told = (await api.post("/v1/completions", json=body | wish)).json()["choices"][0]
-    await ask(page, **body, **PINNED)
+    await ask(page, **body, **PINNED, method="layerskip")
     await expect(page.locator(".finish")).to_have_text(told["finish_reason"])
     assert await page.locator(".answer").text_content() == told["text"]
     assert await page.locator(".prompt").text_content() == PROMPT

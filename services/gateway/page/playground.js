@@ -31,15 +31,10 @@ export class Playground {
     find("#clear").addEventListener("click", () => this.#clear());
   }
 
-  // Offers the exit layers of a model.
+  // Offers the methods and exit layers of a model.
   offer(model) {
-    const select = this.fields.exit_layer;
-    const wanted = ["", ...model.exit_layers.map(String)];
-    const offered = [...select.options].map((option) => option.value);
-    if (wanted.join() === offered.join()) return;
-    const chosen = select.value;
-    select.replaceChildren(...wanted.map((layer) => el("option", { value: layer }, layer || "chosen")));
-    select.value = wanted.includes(chosen) ? chosen : "";
+    offerIn(this.fields.method, model.methods.filter((method) => method !== "off"));
+    offerIn(this.fields.exit_layer, model.exit_layers.map(String));
   }
 
   get #isChat() {
@@ -123,8 +118,10 @@ export class Playground {
   #json(input) {
     const { fields } = this;
     const speculation = { mode: fields.mode.value, report: "detailed" };
-    if (fields.policy.value) speculation.policy = fields.policy.value;
-    for (const name of ["exit_layer", "max_draft_len"]) {
+    for (const name of ["method", "policy"]) {
+      if (fields[name].value) speculation[name] = fields[name].value;
+    }
+    for (const name of ["exit_layer", "max_draft_len", "tree_nodes"]) {
       if (fields[name].value !== "") speculation[name] = Number(fields[name].value);
     }
     const json = JSON.stringify({
@@ -138,6 +135,15 @@ export class Playground {
     const seed = fields.seed.value.trim();
     return seed ? `{"seed":${BigInt(seed)},${json.slice(1)}` : json;
   }
+}
+
+// Puts values into a list behind its first entry, which leaves the choice to the server.
+function offerIn(select, values) {
+  const [first, ...others] = select.options;
+  if (values.join() === others.map((option) => option.value).join()) return;
+  const chosen = select.value;
+  select.replaceChildren(first, ...values.map((value) => el("option", { value }, value)));
+  select.value = values.includes(chosen) ? chosen : "";
 }
 
 // One answer as it comes in: noted round by round, drawn once per frame.

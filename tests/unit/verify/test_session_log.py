@@ -94,6 +94,22 @@ def test_before_its_first_round_a_session_shows_its_wish() -> None:
     assert state.num_emitted == 1
 
 
+def test_an_ended_session_shows_what_was_decided_before_its_end_cut_rounds_short() -> None:
+    log = SessionLog()
+    session = enter(log)
+    cut = DRAFT.cut(1, 1, "limit")
+    play(log, session, 1, 1, now_ms=30, decision=cut)
+    assert log.states()[0].decision == cut
+    log.end(session, FinishReason.LENGTH)
+    assert log.states(with_ended=True)[0].decision == cut
+    longer = enter(log, "longer")
+    play(log, longer, 4, 3, now_ms=30)
+    play(log, longer, 1, 1, now_ms=40, decision=cut)
+    assert log.states()[0].decision == cut
+    log.end(longer, FinishReason.LENGTH)
+    assert log.states(with_ended=True)[0].decision == DRAFT
+
+
 def test_the_ring_keeps_the_last_rounds_and_the_totals_all() -> None:
     log = SessionLog()
     session = enter(log)
