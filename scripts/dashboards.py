@@ -131,12 +131,13 @@ SPECULATION = Dashboard(
     {"cell": "shortstack_draft_workers"},
     {
         "Speculation": (
-            Panel("Acceptance rate by exit layer", "percentunit", {
-                "E {{exit_layer}}":
+            Panel("Acceptance rate by method and exit layer", "percentunit", {
+                "{{method}} E {{exit_layer}}":
                     rate("shortstack_accepted_tokens_total", f'{CELL}, method!="off"',
-                         "exit_layer") + " / " +
+                         "method, exit_layer") + " / " +
                     rate("shortstack_draft_tokens_total", f'{CELL}, method!="off"',
-                         "exit_layer")}),
+                         "method, exit_layer")},
+                "Of a tree at most one path is kept, so its share is low by nature."),
             Panel("Mean emitted length of rounds with a draft", "short", {
                 "all": "1 + sum(rate(vllm:spec_decode_num_accepted_tokens_total"
                        f"{RATE})) / sum(rate(vllm:spec_decode_num_drafts_total{RATE}))"}),
@@ -189,6 +190,16 @@ SPECULATION = Dashboard(
                 "{{policy}} drafted": rate("shortstack_control_drafted_total", CELL, "policy"),
                 "{{policy}} accepted": rate("shortstack_control_accepted_total", CELL, "policy"),
                 "{{policy}} emitted": rate("shortstack_control_emitted_total", CELL, "policy")}),
+        ),
+        "Search for skip sets": (
+            Panel("Task streams by phase", "short", {
+                "{{cell}} {{phase}}": f"shortstack_control_streams{{{CELL}}}"},
+                "off: no set was found with which drafts pay."),
+            Panel("Looks per second", "short", {
+                "{{cell}}": rate("shortstack_control_looks_total", CELL, "cell")}),
+            Panel("Share of the time that looks take", "percentunit", {
+                "{{cell}}": rate("shortstack_control_looks_us_total", CELL, "cell") + " / 1e6"},
+                "At most SHORTSTACK_SWIFT__SEARCH_SHARE of the steps' time."),
         ),
         "Redis": (
             Panel("Calls per second", "short", {

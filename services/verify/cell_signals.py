@@ -11,7 +11,9 @@ from services.verify.cell import Cell
 from services.verify.engine_metrics import NS_PER_US, EngineMetrics
 from services.verify.pages import pool_state
 from services.verify.round_counts import RoundKind
+from services.verify.set_search import SetSearcher
 from services.verify.store_traffic import StoreTraffic
+from shared.control.skip_search.stream_record import Phase
 from shared.telemetry.signal_board import SignalBoard, Source
 from shared.telemetry.signals.row import Service
 
@@ -36,6 +38,7 @@ def make_cell_board(cell: Cell, refused: Counter[str]) -> SignalBoard:
     board.add("shortstack_", _cell_sources(cell))
     board.add("shortstack_", {"requests_refused_total": refused.copy})
     board.add("shortstack_control_", _control_sources(cell, metrics))
+    board.add("shortstack_control_", _search_sources(cell.engine.steps.search))
     board.add("shortstack_control_", _store_sources(traffic))
     board.add("shortstack_", {"controller_degraded": lambda: _is_degraded(cell)})
     return board
@@ -129,6 +132,21 @@ def _control_sources(cell: Cell, metrics: EngineMetrics) -> dict[str, Source]:
         "guard_total": lambda: governor.sessions.num_guard_trips,
         "arbiter_off": lambda: governor.num_levels_off,
         "reads_evidence": lambda: _reads_evidence(cell),
+    }
+
+
+def _search_sources(search: SetSearcher | None) -> dict[str, Source]:
+    """Return the sources of the search for skip sets; a cell without one tells zeros."""
+    if search is None:
+        return {
+            "streams": lambda: {phase.value: 0.0 for phase in Phase},
+            "looks_total": lambda: 0.0,
+            "looks_us_total": lambda: 0.0,
+        }
+    return {
+        "streams": search.book.num_by_phase,
+        "looks_total": lambda: search.num_looks,
+        "looks_us_total": lambda: search.num_looked_ns / NS_PER_US,
     }
 
 

@@ -120,6 +120,7 @@ class SetSearcher:
         self._rounds_unkept = 0
         self._looked_ns = 0
         self.num_looks = 0
+        self.num_looked_ns = 0
 
     # --- sessions -------------------------------------------------------------------------------
 
@@ -235,6 +236,7 @@ class SetSearcher:
         self._looked_ns = self._now_ns() - started_ns
         self.budget.pay(num_rows, expected_ns or float(self._looked_ns), self._looked_ns)
         self.num_looks += 1
+        self.num_looked_ns += self._looked_ns
         if job.next_set() is None:
             self._scored_to[job.session.session_id] = job.piece.end
             job.finish_piece()

@@ -99,7 +99,7 @@ def test_texts_of_searching_streams_are_those_of_plain_decoding(
         found = cell.run(*requests)
     for recorded in found:
         compare(recorded, shelf, ties)
-    assert searcher.num_looks > 0
+    assert searcher.num_looks > 0 and searcher.num_looked_ns > 0
     streams = {stream.name: stream for stream in searcher.book}
     assert set(streams) == {stream_name("", "tales"), "", stream_name("", "sums")}
     assert sum(each.record.num_evaluations for each in streams.values()) > 0
@@ -136,7 +136,7 @@ def test_kv_is_that_of_a_plain_pass_beside_drafts_and_looks(shelf: ModelShelf) -
     with cell:
         [recorded] = cell.run(request)
     assert recorded.token_ids == plain.token_ids
-    assert searcher.num_looks > 0
+    assert searcher.num_looks > 0 and searcher.num_looked_ns > 0
     assert len(observer.lengths) > 5
 
 
@@ -160,7 +160,7 @@ async def test_a_cancelled_session_takes_its_piece_with_it_and_another_goes_on(
             recorded.wait()
     for recorded in others:
         compare(recorded, shelf, ties)
-    assert searcher.num_looks > 0
+    assert searcher.num_looks > 0 and searcher.num_looked_ns > 0
 
 
 class Stage:

@@ -31,6 +31,11 @@ class StreamBook:
     def __iter__(self) -> Iterator[TaskStream]:
         return iter(self._streams.values())
 
+    def num_by_phase(self) -> dict[str, float]:
+        """Count streams by where their search stands; may be asked from any thread."""
+        phases = [stream.record.phase for stream in list(self._streams.values())]
+        return {phase.value: float(phases.count(phase)) for phase in Phase}
+
     def open(self, name: str) -> TaskStream:
         """Return a stream for one session more; one that is not known begins with the start set."""
         stream = self._stream(name)

@@ -81,6 +81,10 @@ CONTROL_SIGNALS = (
         "bool",
         "0 where exits cannot be read as the draft worker reads them: nothing is learned of them.",
     ),
+    # The search for skip sets.
+    _gauge("streams", "streams", "Task streams by where their search stands.", "phase"),
+    _counter("looks_total", "looks", "Skip sets looked at on a piece of text, each a pass."),
+    _counter("looks_us_total", "us", "Time that these took."),
     # Redis.
     _gauge("redis_degraded", "bool", "1 while Redis, where one is configured, is away."),
     _counter(

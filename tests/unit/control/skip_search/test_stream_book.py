@@ -31,6 +31,13 @@ def test_a_stream_without_a_record_begins_with_the_start_set() -> None:
     assert stream.version == 1
 
 
+def test_streams_are_counted_by_where_their_search_stands() -> None:
+    book = open_book()
+    book.open("a")
+    book.open("b").record.phase = Phase.LOCKED
+    assert book.num_by_phase() == {"search": 1.0, "locked": 1.0, "off": 0.0}
+
+
 def test_records_of_two_streams_never_mix() -> None:
     book = open_book()
     first, second = book.open("a"), book.open("b")
