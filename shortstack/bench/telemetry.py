@@ -21,8 +21,7 @@ from shortstack.bench.prompts import read_bench_prompts, tokenizer_of
 from shortstack.bench.report import rounded_values
 from shortstack.bench.telemetry_stacks import open_subjects
 from shortstack.bench.telemetry_turns import (
-    CpuTime,
-    Turn,
+    Measured,
     figures_of,
     process_table,
     table,
@@ -106,8 +105,7 @@ async def measure(
     """Let the stacks take turns; return machine, figures and turns."""
     machine = asdict(describe_machine())
     spans: list[ReceivedSpan] = []
-    turns: list[Turn] = []
-    cpu_times: list[CpuTime] = []
+    measured = Measured([], [], [])
     num_turns = len(numbers) * num_blocks * (8 if traces_all else 4)
     async with SpanReceiver("127.0.0.1:0", spans.extend) as receiver:
         opened = open_subjects(config, receiver.address, environ, has_all=traces_all)
@@ -116,15 +114,12 @@ async def measure(
             async with opened as subjects:
                 for num_clients in numbers:
                     watcher.on_stage(f"{num_clients} clients")
-                    taken = await take_turns(
+                    measured += await take_turns(
                         subjects, requests, num_clients, num_blocks, watcher.on_turn
                     )
-                    turns += taken[0]
-                    cpu_times += taken[1]
     return {
         "machine": machine,
         "num_spans_received": len(spans),
-        "loads": figures_of(turns, cpu_times),
-        "cpu_times": [asdict(each) for each in cpu_times],
-        "turns": [asdict(turn) for turn in turns],
+        "loads": figures_of(measured),
+        **asdict(measured),
     }

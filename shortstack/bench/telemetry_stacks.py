@@ -5,9 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-import psutil
-
 from shared.control.periodic import PeriodicTask
+from shortstack.bench.cpu_time import cpu_s
 from shortstack.bench.http_connection import HttpConnection, write_request
 from shortstack.client import Client
 from shortstack.plan import PREFIX, StackConfig
@@ -29,11 +28,7 @@ class Subject:
 
     def cpu_s(self) -> dict[str, float]:
         """Return the CPU time that each process has taken so far."""
-        times = {
-            name: psutil.Process(child.pid).cpu_times()
-            for name, child in self.stack.children.items()
-        }
-        return {name: each.user + each.system for name, each in times.items()}
+        return {name: cpu_s(child.pid) for name, child in self.stack.children.items()}
 
 
 @asynccontextmanager

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-import psutil
-
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.channel import open_channel, translated_errors
 from shared.rpc.shortstack_pb2_grpc import VerifyServiceStub
+from shortstack.bench.cpu_time import cpu_s
 from shortstack.bench.gateway.callers import DIRECT, WAYS, Caller, Order, Stream
 from shortstack.errors import CommandError
 from shortstack.stack import Stack
@@ -77,12 +76,12 @@ class TurnTaker:
         return turns
 
     async def _take(self, way: str, orders: Sequence[Order], repeat: int) -> Turn:
-        caller, gateway = self.callers[way], psutil.Process(self.stack.children["gateway"].pid)
-        before = gateway.cpu_times()
+        caller, gateway = self.callers[way], self.stack.children["gateway"].pid
+        before_s = cpu_s(gateway)
         started_s = asyncio.get_running_loop().time()
         streams = await asyncio.gather(*(caller.call(order) for order in orders))
         elapsed_s = asyncio.get_running_loop().time() - started_s
-        after = gateway.cpu_times()
+        after_s = cpu_s(gateway)
         delays_ns = [delay for each in await self._delays_ns(way, streams) for delay in each]
         return Turn(
             way,
@@ -91,7 +90,7 @@ class TurnTaker:
             ttft_ms=median(each.arrivals_ns[0] - each.sent_ns for each in streams) / 1e6,
             delay_ms=median(delays_ns) / 1e6,
             num_chunks=len(delays_ns) + len(streams),
-            gateway_cpu_s=after.user + after.system - before.user - before.system,
+            gateway_cpu_s=after_s - before_s,
             elapsed_s=elapsed_s,
         )
 

@@ -5,7 +5,9 @@ import pytest
 from shortstack.bench.telemetry import environ_of
 from shortstack.bench.telemetry_stacks import ALL, DEFAULT, OFF
 from shortstack.bench.telemetry_turns import (
+    BlockCpu,
     CpuTime,
+    Measured,
     Turn,
     figures_of,
     process_table,
@@ -28,6 +30,11 @@ def cpu_of(num_clients: int, **seconds: float) -> list[CpuTime]:
     return [CpuTime(mode, num_clients, "gateway", s, 1000) for mode, s in seconds.items()]
 
 
+def cpu_block(block: int, num_clients: int, on_s: float, mode: str = DEFAULT) -> BlockCpu:
+    """Return the CPU time of a block of 200 tokens of each stack, a second of it without."""
+    return BlockCpu(num_clients, block, mode, 1.0, on_s, 200, 200)
+
+
 def test_costs_compare_the_turns_of_one_block() -> None:
     # The machine was half as fast in the second block: of no concern to the costs.
     turns = [
@@ -35,11 +42,15 @@ def test_costs_compare_the_turns_of_one_block() -> None:
         *block_of(1, 4, DEFAULT, 2.0, 2.01),
         *block_of(0, 4, ALL, 1.0, 1.25),
     ]
-    (load,) = figures_of(turns, cpu_of(4, off=1.0, default=1.1, all=2.0))
+    blocks = [cpu_block(0, 4, 1.005), cpu_block(1, 4, 1.015), cpu_block(0, 4, 1.3, ALL)]
+    measured = Measured(turns, cpu_of(4, off=1.0, default=1.1, all=2.0), blocks)
+    (load,) = figures_of(measured)
     assert load["num_clients"] == 4
     assert load[DEFAULT]["cost"]["median"] == pytest.approx(1 - 1 / 1.005)
     assert load[DEFAULT]["finding"] == "met"
     assert load[ALL]["cost"]["median"] == pytest.approx(0.2)
+    assert load[DEFAULT]["cpu_cost"]["median"] == pytest.approx(0.01)
+    assert load[ALL]["cpu_cost"]["median"] == pytest.approx(0.3)
     assert "finding" not in load[ALL] and "cost" not in load[OFF]
     assert load[DEFAULT]["cpu_us_per_token"] == pytest.approx({"gateway": 1100, "all": 1100})
 
@@ -57,21 +68,30 @@ def test_what_scatters_more_than_the_target_is_not_resolved(
 ) -> None:
     blocks = [block_of(block, 1, DEFAULT, 1.0, each) for block, each in enumerate(on_s)]
     turns = [turn for block in blocks for turn in block]
-    (load,) = figures_of(turns, cpu_of(1, off=1.0, default=1.0))
-    assert load[DEFAULT]["finding"] == finding
+    cpu_blocks = [cpu_block(block, 1, each) for block, each in enumerate(on_s)]
+    (load,) = figures_of(Measured(turns, cpu_of(1, off=1.0, default=1.0), cpu_blocks))
+    assert (load[DEFAULT]["finding"], load[DEFAULT]["cpu_finding"]) == (finding, finding)
+
+
+def test_a_burst_in_one_block_counts_in_cpu_time() -> None:
+    turns = [turn for block in range(4) for turn in block_of(block, 1, DEFAULT, 1.0, 1.0)]
+    blocks = [cpu_block(block, 1, 1.4 if block == 2 else 1.0) for block in range(4)]
+    (load,) = figures_of(Measured(turns, cpu_of(1, off=4.0, default=4.4), blocks))
+    assert load[DEFAULT]["cpu_cost"]["median"] == pytest.approx(0.1)
 
 
 def test_the_tables_have_a_row_per_load_and_stack_or_process() -> None:
     turns = [turn for num in (4, 1) for turn in block_of(0, num, DEFAULT, 1.0, 1.0)]
     cpu_times = [*cpu_of(1, off=2.0, default=2.1), *cpu_of(4, off=1.0, default=1.0)]
-    figures = figures_of(turns, cpu_times)
+    blocks = [cpu_block(0, num, 1.05) for num in (4, 1)]
+    figures = figures_of(Measured(turns, cpu_times, blocks))
     assert [line.split("|")[1:3] for line in table(figures).splitlines()[2:]] == [
         [" 1 ", " off "],
         [" 1 ", " default "],
         [" 4 ", " off "],
         [" 4 ", " default "],
     ]
-    assert "| 2100 | +5.0% |" in table(figures)
+    assert "| 2100 | +5.0% (+5.0% to +5.0%) | MISSED |" in table(figures)
     assert process_table(figures).splitlines()[2:] == [
         "| 1 | gateway | 2000 | 2100 |",
         "| 1 | all | 2000 | 2100 |",
