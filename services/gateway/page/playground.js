@@ -33,8 +33,8 @@ export class Playground {
 
   // Offers the methods and exit layers of a model.
   offer(model) {
-    offerIn(this.fields.method, model.methods.filter((method) => method !== "off"));
-    offerIn(this.fields.exit_layer, model.exit_layers.map(String));
+    setChoices(this.fields.method, model.methods.filter((method) => method !== "off"));
+    setChoices(this.fields.exit_layer, model.exit_layers.map(String));
   }
 
   get #isChat() {
@@ -138,7 +138,7 @@ export class Playground {
 }
 
 // Puts values into a list behind its first entry, which leaves the choice to the server.
-function offerIn(select, values) {
+function setChoices(select, values) {
   const [first, ...others] = select.options;
   if (values.join() === others.map((option) => option.value).join()) return;
   const chosen = select.value;
