@@ -7,18 +7,16 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
 from shared.ids import new_request_id, new_session_id
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.channel import open_channel, responses
-from shared.rpc.shortstack_pb2_grpc import VerifyServiceStub
+from shared.rpc.shortstack_pb2_grpc import GatewayServiceStub, VerifyServiceStub
 from shortstack.bench.http_connection import HttpConnection, json_request
-from shortstack.client import Client
 from shortstack.errors import CommandError
-from shortstack.events import Tokens
 from shortstack.request import PLAIN, Limits, Request
 from shortstack.stack import Stack
 
@@ -72,30 +70,32 @@ class DirectCaller:
             speculation=pb.SpeculationParams(method=PLAIN.method),
         )
         stream = Stream(request.session_id, time.time_ns())
-        call = VerifyServiceStub(self.channel).Generate(request, timeout=TIMEOUT_S)
-        message: pb.GenerateResponse
-        async for message in responses(call):
-            if message.WhichOneof("event") == "tokens":
-                stream.arrivals_ns.append(time.time_ns())
+        await _read(VerifyServiceStub(self.channel).Generate(request, timeout=TIMEOUT_S), stream)
         return stream
 
 
 @dataclass(frozen=True, slots=True)
 class GrpcCaller:
-    """Speaks to the gateway by gRPC."""
+    """Speaks to the gateway by gRPC, with a message made before: the client's work is not timed."""
 
-    client: Client
+    channel: grpc.aio.Channel
 
     async def call(self, order: Order) -> Stream:
         """Run a request to its end."""
         limits = Limits(order.max_new_tokens, ignore_eos=True)
-        request = Request(order.token_ids, limits=limits, speculation=PLAIN, timeout_s=TIMEOUT_S)
+        request = Request(order.token_ids, limits=limits, speculation=PLAIN).to_proto()
         stream = Stream(request.request_id, time.time_ns())
-        async with aclosing(self.client.generate(request)) as events:
-            async for event in events:
-                if isinstance(event, Tokens):
-                    stream.arrivals_ns.append(time.time_ns())
+        stub = GatewayServiceStub(self.channel)
+        await _read(stub.GenerateText(request, timeout=TIMEOUT_S), stream)
         return stream
+
+
+async def _read(call: Any, stream: Stream) -> None:
+    """Read a call to its end, and note when each message with tokens came."""
+    message: pb.GenerateResponse | pb.GenerateTextResponse
+    async for message in responses(call):
+        if message.WhichOneof("event") == "tokens":
+            stream.arrivals_ns.append(time.time_ns())
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +135,13 @@ async def open_callers(stack: Stack, max_clients: int) -> AsyncIterator[dict[str
     """Open what all ways need, for so many requests at once."""
     async with AsyncExitStack() as exits:
         channel = await exits.enter_async_context(open_channel(stack.cells[0].verify_target))
-        client = await exits.enter_async_context(Client(stack.target))
+        gateway = await exits.enter_async_context(open_channel(stack.target))
         connections = [
             await exits.enter_async_context(HttpConnection(stack.http_url))
             for _ in range(max_clients)
         ]
         yield {
             DIRECT: DirectCaller(channel),
-            GRPC: GrpcCaller(client),
+            GRPC: GrpcCaller(gateway),
             HTTP: HttpCaller(connections),
         }
