@@ -118,7 +118,7 @@ class SessionEvidence:
 
     def knows(self, exit_layer: int) -> bool:
         """Say whether an exit was ever counted, here or in sessions before this one."""
-        return exit_layer in self.prior.rates and self.prior.is_known or any(
+        return (exit_layer in self.prior.rates and self.prior.is_known) or any(
             self._rounds.reached(exit_layer)
         )
 
