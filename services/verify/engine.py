@@ -259,7 +259,7 @@ class VerifyEngine:
         """Order a plan's drafts; return what to run now, and whose drafts that waits for.
 
         What the last pass emitted goes out behind the order, while the draft worker runs: sending
-        it takes the event loop longer than the order does.
+        it takes the event loop longer than the order does. Settings are tuned there, too.
         """
         sent_ns = time.perf_counter_ns()
         drafting = tuple(plan.drafting)
@@ -267,6 +267,7 @@ class VerifyEngine:
             self._runner.hand_over()
             self.rounds.send(make_tasks(drafting, plan.shadow))
         self._flush()
+        self.steps.governor.tune()
         search = self.steps.search
         self._has_looked = search is not None and search.look(self.roster.running)
         before = self._ordered

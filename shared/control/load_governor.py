@@ -55,6 +55,7 @@ class LoadGovernor:
     Use, by the verify engine, once per step:
 
         decisions = governor.decide(loads, num_prompts=...)    while planning
+        governor.tune()                                        behind the order of the drafts
         governor.note_step(outcome)                            behind the commit; feeds `costs` too
         governor.forget(session_id)                            when a session ends
     """
@@ -169,6 +170,10 @@ class LoadGovernor:
         return replace(
             planned, max_draft_len=longest, stop_threshold=setting.stop_threshold, reason="tuned"
         )
+
+    def tune(self) -> None:
+        """Do what a decision left to be done while drafts are in the making."""
+        self._tuning.tune()
 
     def _pays_beside_prompts(self, first: SessionLoad, plan: StepPlan, num_prompts: int) -> bool:
         """Ask of a plan; without an arm of its own all are taken to draft where `first` does."""

@@ -33,12 +33,28 @@ class _Tuned:
     setting: DraftSetting | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A session to be tuned; see `Tuning.setting`."""
+
+    key: str
+    arm: int
+    draft_len: int
+    evidence: SessionEvidence
+    round_ns: Callable[[int], float]
+
+
 class Tuning:
-    """Keeps the settings of sessions until `forget`."""
+    """Keeps the settings of sessions until `forget`.
+
+    `setting` is asked between a verify pass and the next order, where every microsecond counts;
+    what it finds due is done by `tune`, while drafts are in the making.
+    """
 
     def __init__(self) -> None:
         """Begin with none."""
         self._tuned: dict[str, _Tuned] = {}
+        self._due: _Due | None = None
 
     def setting(
         self,
@@ -55,23 +71,29 @@ class Tuning:
             arm: an exit that it drafts from by plan.
             draft_len: by plan, at least 1.
             evidence: what is known of it.
-            round_ns: C(E, k), asked for each k from 0 on where it is tuned in this call.
+            round_ns: C(E, k), asked for each k from 0 on when it is tuned.
         """
         last = self._tuned.get(key)
         changed_at = evidence.changed_at
-        is_current = last is not None and last.arm == arm and last.position >= changed_at
-        due_at = last.position if is_current and last is not None else changed_at
+        if last is not None and (last.arm != arm or last.position < changed_at):
+            last = None
+        due_at = last.position if last is not None else changed_at
         if evidence.num_positions >= due_at + TUNE_POSITIONS:
-            last = _Tuned(evidence.num_positions, arm, None)
-            last.setting = _best(arm, draft_len, evidence, round_ns)
-            self._tuned[key] = last
-        elif not is_current:
-            return None
+            self._due = _Due(key, arm, draft_len, evidence, round_ns)
         return last.setting if last is not None else None
+
+    def tune(self) -> None:
+        """Find the setting of the session that is due, if one is."""
+        due, self._due = self._due, None
+        if due is not None:
+            setting = _best(due.arm, due.draft_len, due.evidence, due.round_ns)
+            self._tuned[due.key] = _Tuned(due.evidence.num_positions, due.arm, setting)
 
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
         self._tuned.pop(key, None)
+        if self._due is not None and self._due.key == key:
+            self._due = None
 
 
 def _best(

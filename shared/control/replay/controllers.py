@@ -94,6 +94,7 @@ class GovernorController:
         """Return what the governor decides."""
         decisions = self.governor.decide(loads)
         self._shadow = self.governor.shadow(loads, decisions)
+        self.governor.tune()
         return decisions
 
     def reads(self, key: str, decision: Decision) -> Collection[int]:

@@ -7,7 +7,7 @@ import pytest
 from shared.control.evidence.observation import Observation, Read
 from shared.control.evidence.prior import Prior
 from shared.control.evidence.session_evidence import SessionEvidence
-from shared.control.tuning import TUNE_POSITIONS, Tuning
+from shared.control.tuning import TUNE_POSITIONS, DraftSetting, Tuning
 
 EXIT, OTHER = 3, 4
 
@@ -26,6 +26,13 @@ def round_ns(draft_len: int) -> float:
     return 10.0 + 2.0 * draft_len
 
 
+def tuned(tuning: Tuning, known: SessionEvidence, draft_len: int = 2) -> DraftSetting | None:
+    """Return the setting of the next draft, when all that is due was done."""
+    tuning.setting("s", EXIT, draft_len, known, round_ns)
+    tuning.tune()
+    return tuning.setting("s", EXIT, draft_len, known, round_ns)
+
+
 def text(seed: int, num_positions: int, rate: float = 0.8) -> str:
     random = Random(seed)
     return "".join("1" if random.random() < rate else "0" for _ in range(num_positions))
@@ -34,13 +41,13 @@ def text(seed: int, num_positions: int, rate: float = 0.8) -> str:
 def test_a_young_session_drafts_as_planned() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * (TUNE_POSITIONS - 1))
-    assert tuning.setting("s", EXIT, 4, known, round_ns) is None
+    assert tuned(tuning, known, 4) is None
 
 
 def test_where_the_exit_knows_its_mistakes_drafts_are_long_and_stop_there() -> None:
     known, tuning = evidence(), Tuning()
     note(known, text(1, 96))
-    setting = tuning.setting("s", EXIT, 4, known, round_ns)
+    setting = tuned(tuning, known, 4)
     assert setting is not None
     assert setting.arm == EXIT
     assert setting.draft_len > 4
@@ -50,7 +57,7 @@ def test_where_the_exit_knows_its_mistakes_drafts_are_long_and_stop_there() -> N
 def test_where_everything_matches_drafts_get_longer_without_a_threshold() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * 96)
-    setting = tuning.setting("s", EXIT, 2, known, round_ns)
+    setting = tuned(tuning, known)
     assert setting is not None
     assert setting.draft_len > 2
     assert setting.stop_threshold == 0.0
@@ -59,24 +66,24 @@ def test_where_everything_matches_drafts_get_longer_without_a_threshold() -> Non
 def test_a_setting_is_kept_until_there_are_enough_new_positions() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * 64)
-    first = tuning.setting("s", EXIT, 2, known, round_ns)
+    first = tuned(tuning, known)
     note(known, "0" * (TUNE_POSITIONS - 1))
-    assert tuning.setting("s", EXIT, 2, known, round_ns) is first
+    assert tuned(tuning, known) is first
     note(known, "0" * 40)
-    assert tuning.setting("s", EXIT, 2, known, round_ns) != first
+    assert tuned(tuning, known) != first
 
 
 def test_another_arm_is_tuned_of_its_own() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * 64)
-    assert tuning.setting("s", EXIT, 2, known, round_ns) is not None
+    assert tuned(tuning, known) is not None
     assert tuning.setting("s", OTHER, 2, known, round_ns) is None
 
 
 def test_behind_an_alarm_the_text_before_does_not_count() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * 96)
-    assert tuning.setting("s", EXIT, 2, known, round_ns) is not None
+    assert tuned(tuning, known) is not None
     for _ in range(8):
         reads = {EXIT: [Read(False, 0.9)] * 8}
         if known.note(Observation(8, reads), EXIT):
@@ -84,13 +91,27 @@ def test_behind_an_alarm_the_text_before_does_not_count() -> None:
     else:
         pytest.fail("no alarm")
     assert known.changed_at == known.num_positions
-    assert tuning.setting("s", EXIT, 2, known, round_ns) is None
+    assert tuned(tuning, known) is None
 
 
 def test_a_session_that_ended_is_forgotten() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * 64)
-    assert tuning.setting("s", EXIT, 2, known, round_ns) is not None
+    assert tuned(tuning, known) is not None
     tuning.forget("s")
     tuning.forget("s")
-    assert tuning.setting("s", EXIT, 2, evidence(), round_ns) is None
+    assert tuned(tuning, evidence()) is None
+
+
+def test_nothing_is_replayed_while_a_decision_is_waited_for() -> None:
+    known, tuning, asked = evidence(), Tuning(), []
+    note(known, "1" * 64)
+
+    def watched_ns(draft_len: int) -> float:
+        asked.append(draft_len)
+        return round_ns(draft_len)
+
+    assert tuning.setting("s", EXIT, 2, known, watched_ns) is None
+    assert not asked
+    tuning.tune()
+    assert asked
