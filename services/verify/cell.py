@@ -101,6 +101,7 @@ class Cell:
                 verify.max_unread,
                 verify.sheds,
                 row_budget=RowBudget(verify.max_stretch),
+                has_trees=verify.trees == "auto",
             ),
             Roster(WaitingRoom(limits, self.memory), self.memory),
             self.memory,

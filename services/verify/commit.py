@@ -5,11 +5,16 @@ round wrote beyond the new length is stale and will be overwritten; of a tree, w
 it may still lie elsewhere: `Emitted.path`.
 """
 
+from collections.abc import Sequence
+from itertools import takewhile
+
 from services.verify.pass_runner import PassResult
 from services.verify.session import Emitted, Finished, Session
 from shared.control.evidence.observation import observe
+from shared.control.steps import TreeOutcome
 from shared.speculation.acceptance import cut_at_finish, judge
 from shared.speculation.arm import arm_in_use
+from shared.speculation.tree import depths_of, is_first_child
 from shared.speculation.vocabulary import (
     PLAIN_DECISION,
     Decision,
@@ -62,14 +67,17 @@ def commit_round(
         len(draft_tokens),
         observe(kept, 0 if used.is_off else arm_in_use(used), draft, shadow, verdict.path),
         verdict.path[:num_kept],
-        _path_len(verdict) if draft and draft.parents else None,
+        _tree_outcome(verdict, draft.parents) if draft and draft.parents else None,
     )
     return emitted, reason
 
 
-def _path_len(verdict: Verdict) -> int:
-    """Return the nodes of a tree on the way that was taken, one that led off it included."""
-    return verdict.num_accepted + (verdict.source is TokenSource.RECOVERED)
+def _tree_outcome(verdict: Verdict, parents: Sequence[int]) -> TreeOutcome:
+    """Return what a draft that branched did; one that led off the way is on it."""
+    num_on_path = verdict.num_accepted + (verdict.source is TokenSource.RECOVERED)
+    on_chain = takewhile(lambda node: is_first_child(node, parents), verdict.path)
+    num_gained = verdict.num_accepted - sum(1 for _ in on_chain)
+    return TreeOutcome(max(depths_of(parents)), num_on_path, num_gained)
 
 
 def finish(session: Session, reason: FinishReason, now_ns: int) -> Finished:

@@ -124,7 +124,7 @@ class EngineMetrics:
             outcome.num_drafted,
             outcome.num_accepted,
             outcome.num_emitted,
-            outcome.path_len,
+            outcome.num_on_path,
         )
         self.decisions[decision.reason] += 1
         self.inter_token_s.observe(round_ns / NS_PER_S)

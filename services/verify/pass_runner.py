@@ -21,6 +21,7 @@ import torch
 from services.verify.scheduler import Plan
 from services.verify.session import Logprobs, Session
 from services.verify.shadow import CLOSING_ROW, ExitWish, shadow_plan
+from shared.control.evidence.observation import NUM_RANKS
 from shared.ids import SessionId, TokenId
 from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack
@@ -101,12 +102,16 @@ def make_items(plan: Plan, drafts: dict[str, Draft]) -> list[PassItem]:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """States that an item's rows left at an exit, from one of its head rows on."""
+    """States that an item's rows left at an exit, from one of its head rows on.
+
+    is_closing: what follows the last draft that is kept is wanted of them, and no more.
+    """
 
     item: PassItem
     exit_layer: int
     first_row: int
     x_RD: torch.Tensor
+    is_closing: bool = False
 
 
 class PassRunner:
@@ -182,7 +187,10 @@ class PassRunner:
             return {}
         started_ns = time.perf_counter_ns()
         rows = [
-            wishes[each.item.session.session_id][each.first_row :][: len(each.x_RD)]
+            [
+                replace(wish, num_candidates=NUM_RANKS)
+                for wish in wishes[each.item.session.session_id][each.first_row :][: len(each.x_RD)]
+            ]
             for each in kept
         ]
         found = read_kept(
@@ -192,7 +200,11 @@ class PassRunner:
         shadow: dict[SessionId, tuple[ShadowRead, ...]] = {}
         for each, choices in zip(kept, found, strict=True):
             read = ShadowRead(
-                each.exit_layer, tuple(choices.tokens), tuple(choices.confidences), each.first_row
+                each.exit_layer,
+                tuple(choices.tokens),
+                tuple(choices.confidences),
+                each.first_row,
+                tuple(choices.candidates),
             )
             session_id = each.item.session.session_id
             shadow[session_id] = (*shadow.get(session_id, ()), read)
@@ -218,26 +230,42 @@ def _keep(
     for item, span in zip(items, batch.spans, strict=True):
         for wish in item.reads:
             if wish.exit_layer == layer:
-                first_row = wish.first_row
-                if first_row == CLOSING_ROW:
+                first_row, is_closing = wish.first_row, wish.first_row == CLOSING_ROW
+                if is_closing:
                     # Of a tree any leaf may be the last one.
                     first_row = item.num_heads - 1 if item.paths is None else 0
                 start = span.row_end - item.num_heads + first_row
-                yield _Kept(item, layer, first_row, x_RD[start : span.row_end])
+                yield _Kept(item, layer, first_row, x_RD[start : span.row_end], is_closing)
 
 
 def _on_path(kept: Iterable[_Kept], results: Sequence[PassResult]) -> Iterator[_Kept]:
-    """Leave out rows behind a refused draft, which tell nothing; of a tree all are read."""
+    """Leave out rows behind a refused draft, which tell nothing.
+
+    Of a tree all are read, or the last one that was kept.
+    """
     targets = {each.item.session.session_id: each.target_tokens for each in results}
     for each in kept:
         item = each.item
         if item.paths is not None:
+            if each.is_closing:
+                row = _last_kept_row(item, targets[item.session.session_id])
+                each = replace(each, first_row=row, x_RD=each.x_RD[row : row + 1])
             yield each
             continue
         verdict = judge(item.token_ids[1:], targets[item.session.session_id])
         num_read = verdict.num_accepted + 1 - each.first_row
         if num_read > 0:
             yield replace(each, x_RD=each.x_RD[:num_read])
+
+
+def _last_kept_row(item: PassItem, target_tokens: Sequence[TokenId]) -> int:
+    """Return the row of a tree that the target's choices lead to."""
+    assert item.paths is not None
+    last = 0
+    for row, path in enumerate(item.paths[1:], 1):
+        if path[-2] == last and item.token_ids[row] == target_tokens[last]:
+            last = row
+    return last
 
 
 def _table(item: PassItem) -> PageTable:

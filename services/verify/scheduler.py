@@ -72,6 +72,7 @@ class SchedulerLimits:
 
     sheds: whether drafts are shortened or left out where they cost more than they bring.
     row_budget: how far prompts may stretch a step.
+    has_trees: whether drafts whose decisions are free may branch.
     """
 
     max_context_len: int
@@ -80,6 +81,7 @@ class SchedulerLimits:
     max_unread: int
     sheds: bool = True
     row_budget: RowBudget = field(default_factory=RowBudget)
+    has_trees: bool = True
 
 
 def make_plan(
@@ -98,7 +100,7 @@ def make_plan(
     ready = [each for each in sessions if each.is_decoding and not is_paused(each, limits)]
     wishes = [_wish(session, limits, has_draft_worker) for session in ready]
     decisions = wishes
-    loads = _loads(ready, wishes)
+    loads = _loads(ready, wishes, limits.max_rows - 1 if limits.has_trees else 0)
     shadow: dict[str, tuple[int, ...]] = {}
     if limits.sheds:
         decisions = governor.decide(loads, num_prompts=len(prompts))
@@ -135,7 +137,9 @@ def _wish(session: Session, limits: SchedulerLimits, has_draft_worker: bool) -> 
     return decide(wished, room, has_draft_worker=has_draft_worker)
 
 
-def _loads(sessions: Sequence[Session], wishes: Sequence[Decision]) -> list[SessionLoad]:
+def _loads(
+    sessions: Sequence[Session], wishes: Sequence[Decision], max_nodes: int
+) -> list[SessionLoad]:
     return [
         SessionLoad(
             session.session_id,
@@ -144,6 +148,7 @@ def _loads(sessions: Sequence[Session], wishes: Sequence[Decision]) -> list[Sess
             _arms(session) if session.request.policy == GOODPUT else (),
             sampling_class_of(session.request.sampling),
             _read_exits(session),
+            max_nodes if session.request.policy == GOODPUT else 0,
         )
         for session, wish in zip(sessions, wishes, strict=True)
     ]

@@ -17,6 +17,7 @@ from shared.control.fair_queue import Priority
 from shared.control.policies.base import SessionPolicy
 from shared.control.policies.static import NAME as STATIC
 from shared.control.skip_search.task_stream import TaskStream
+from shared.control.steps import TreeOutcome
 from shared.errors import ShortstackError
 from shared.ids import SessionId, TokenId
 from shared.model.page_table import PageTable
@@ -66,7 +67,7 @@ class Emitted:
 
     observation: what the exits showed.
     path: the nodes of a tree that are among the tokens.
-    path_len: see `RoundOutcome`.
+    tree: see `RoundOutcome`.
     """
 
     round_index: int
@@ -77,7 +78,7 @@ class Emitted:
     draft_len: int
     observation: Observation | None = None
     path: tuple[int, ...] = ()
-    path_len: int | None = None
+    tree: TreeOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

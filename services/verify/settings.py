@@ -66,6 +66,9 @@ class VerifySettings(TlsGroup):
         1.6, ge=1, description="times by which prompts may stretch a pass of running sessions"
     )
     sheds: bool = Field(True, description="leave drafts out where they cost more than they bring")
+    trees: Literal["auto", "off"] = Field(
+        "auto", description="whether `goodput` may let drafts branch, where that is faster"
+    )
     overlap: Overlap = Field(
         Overlap.AUTO,
         description="`on`: draft for half of the sessions while the others are verified; `off`: "

@@ -3,7 +3,8 @@
     exit     without a draft   behind a draft of k at E
     e < E    -                 draft worker: rows 0 .. k, as they pass e
     e = E    -                 the drafts are what it says of rows 0 .. k-1;
-                               verify worker: row k, the closing row
+                               verify worker: row k, the closing row; rows 0 .. k if E is wished:
+                               the next best tokens behind them did not come with the drafts
     e > E    verify worker     verify worker: rows 0 .. k, as they pass e
 
 So every exit is known at every position that the round commits, whatever was accepted; but for the
@@ -55,7 +56,8 @@ def shadow_plan(decision: Decision, exits: Iterable[int]) -> ShadowPlan:
     passed = tuple(each for each in wished if each < own)
     if is_read_out(arm_in_use(decision)):
         deeper = (ExitWish(each) for each in wished if each > own)
-        return ShadowPlan(passed, (ExitWish(own, CLOSING_ROW), *deeper))
+        own_row = 0 if own in wished else CLOSING_ROW
+        return ShadowPlan(passed, (ExitWish(own, own_row), *deeper))
     return ShadowPlan(passed, tuple(ExitWish(each) for each in wished if each >= own))
 
 

@@ -38,7 +38,7 @@ def outcome_of(session: Session, decision: Decision, emitted: Emitted) -> RoundO
         num_accepted,
         len(emitted.token_ids),
         emitted.observation,
-        emitted.path_len,
+        emitted.tree,
     )
 
 
@@ -80,10 +80,7 @@ class StepLog:
         *,
         teaches: bool = True,
     ) -> None:
-        """Take a step that has been committed; one that `teaches` tells what steps cost.
-
-        One with trees does not: its rows and steps are not those of chains.
-        """
+        """Take a step that has been committed; one that `teaches` tells what steps cost."""
         outcomes = [outcome for _, outcome in rounds]
         num_rows = sum(len(result.item.token_ids) for result in results)
         num_prefill_rows = num_rows - sum(each.num_drafted + 1 for each in outcomes)
@@ -99,7 +96,7 @@ class StepLog:
                 end_ns - times.started_ns,
                 read_ns=times.read_ns,
                 has_draft_reads=any(draft.shadow for draft in drafts.values()),
-                teaches=teaches and not any(draft.parents for draft in drafts.values()),
+                teaches=teaches,
             )
         )
         for session, outcome in rounds:

@@ -3,7 +3,7 @@
 policies/   what a session does in its next round
 load_governor  how long each session drafts beside the others, by what steps were measured to take:
             step_costs (row_curve, pace), acceptance_book and _estimate, step_plan, plan_keeper,
-            step_probes, arbiter, grants; steps: the values they speak in
+            tree_plans, step_probes, arbiter, grants; steps: the values they speak in
 row_budget  how many prompt rows ride along in a pass
 overlap     whether drafting and verifying overlap, or all sessions share one batch
 fair_queue  whose turn it is among items of several tenants; tenant_account: one of them

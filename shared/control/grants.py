@@ -53,6 +53,9 @@ def granted(
         is_probe = draft_len != planned_len or now.arm != planned.arm
         if is_probe:
             decisions.append(_with_len(wished, draft_len, "probe"))
+        elif now.tree is not None:
+            tree = now.tree.branches.budget(draft_len)
+            decisions.append(replace(_with_len(wished, draft_len, wished.reason), tree=tree))
         elif draft_len < longest:
             # A length that is free to choose is chosen, not cut.
             reason = wished.reason if load.arms else "shorter"

@@ -144,17 +144,20 @@ class LoadGovernor:
             if trial is not None:
                 self._is_probing = True
                 return granted(loads, trial, view.plan, self.sessions.blocked(loads))
-        self._followed = view.plan
-        decisions = granted(loads, view.plan, view.plan, self.sessions.blocked(loads))
+        # Beside the rows of prompts those of branches are dear.
+        plan = view.plan._replace(tree=None) if num_prompts else view.plan
+        self._followed = plan
+        decisions = granted(loads, plan, plan, self.sessions.blocked(loads))
         if len(loads) == 1:
-            decisions = [self._tuned(loads[0], decisions[0])]
+            decisions = [self._tuned(loads[0], decisions[0], plan)]
         return decisions
 
-    def _tuned(self, load: SessionLoad, planned: Decision) -> Decision:
+    def _tuned(self, load: SessionLoad, planned: Decision, plan: StepPlan) -> Decision:
         """Return a session's decision with the length and threshold that serve its text best.
 
         Of one that drafts alone, from an exit: of several the plan knows what rows take beside each
-        other. A threshold that was wished is kept, and the plan's lengths with it.
+        other. A threshold that was wished is kept, and the plan's lengths with it. A draft that
+        branches does so at its new length, if there is room.
         """
         evidence = self.sessions.evidence(load.key)
         is_free = not planned.is_off and not planned.stop_threshold and len(load.arms) > 0
@@ -167,8 +170,13 @@ class LoadGovernor:
         if setting is None:
             return planned
         longest = min(setting.draft_len, load.wished.max_draft_len)
+        tree = plan.tree.branches.budget(longest) if plan.tree else None
         return replace(
-            planned, max_draft_len=longest, stop_threshold=setting.stop_threshold, reason="tuned"
+            planned,
+            max_draft_len=longest,
+            stop_threshold=setting.stop_threshold,
+            reason="tuned",
+            tree=tree if tree and tree.max_nodes <= load.max_nodes else None,
         )
 
     def tune(self) -> None:
@@ -235,6 +243,7 @@ class LoadGovernor:
         alarms = frozenset(each.key for each in outcome.rounds if self.sessions.note(each, off_arm))
         if outcome.teaches:
             if outcome.rounds:
+                self._note_tree(outcome)
                 part_ns = (outcome.draft_ns + outcome.pass_ns) / len(outcome.rounds)
                 self.sessions.note_reads(self._read_ns(outcome), part_ns)
             self._note_costs(outcome)
@@ -251,7 +260,12 @@ class LoadGovernor:
         self.costs.note_pass(rows, outcome.pass_ns)
         phase = self._draft_phase(outcome)
         if phase is not None and not outcome.has_draft_reads:
-            self.costs.note_draft(*phase, outcome.draft_ns)
+            expected_ns = self.costs.draft_ns(*phase)
+            if expected_ns is None or not any(each.tree for each in outcome.rounds):
+                self.costs.note_draft(*phase, outcome.draft_ns)
+            elif len(outcome.rounds) == 1:
+                # Steps with branches are of another kind: they tell of their like alone.
+                self._planning.trees.note_draft(phase[0], outcome.draft_ns, expected_ns)
 
     def _draft_phase(self, outcome: StepOutcome) -> tuple[int, float, int] | None:
         """Return the arm, rows and steps of a draft phase; None where there was none of its own."""
@@ -260,7 +274,9 @@ class LoadGovernor:
         # Drafts of several methods take it together: it tells of none.
         if len({method_of(arm) for arm in arms}) != 1:
             return None
-        num_rows, num_steps = draft_shape([each.num_drafted for each in drafting])
+        num_rows, num_steps = draft_shape(
+            [each.num_drafted for each in drafting], [each.depth for each in drafting]
+        )
         return max(arms, key=self.costs.work_of), num_rows, num_steps
 
     def _read_ns(self, outcome: StepOutcome) -> int:
@@ -270,6 +286,12 @@ class LoadGovernor:
             return outcome.read_ns
         bare_ns = self.costs.draft_ns(*phase) or outcome.draft_ns
         return outcome.read_ns + max(0, outcome.draft_ns - int(bare_ns))
+
+    def _note_tree(self, outcome: StepOutcome) -> None:
+        """Let the plan learn of the round of a session alone that might branch."""
+        plan, each = self._followed, outcome.rounds[0]
+        if plan is not None and each.decision.tree is not None and each.num_drafted:
+            self._planning.trees.note(plan, each)
 
     def _note_speed(self, outcome: StepOutcome) -> None:
         """Tell the arbiter of steps as planned and of plain ones; learn the overhead of a step."""

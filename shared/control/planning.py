@@ -4,10 +4,11 @@ look      every REPLAN_STEPS steps, more seldom while nobody drafts,   step_plan
           and when sessions come or go
           at each arm that sessions may draft from, with what
           each of them would have kept there                           session_files
+branch    where one session decodes alone                              tree_plans
 keep      until another plan is clearly better                         plan_keeper
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 from shared.control.cost_reader import CostReader
@@ -17,12 +18,16 @@ from shared.control.step_costs import StepCosts
 from shared.control.step_plan import Outlook, StepPlan, StepPlanner
 from shared.control.step_probes import PlanView
 from shared.control.steps import SessionLoad
+from shared.control.tree_plans import TreePlans
+from shared.speculation.arm import is_read_out
 from shared.speculation.vocabulary import Decision
 
 # Steps between looks at the plan: so many, and half as many as there are sessions.
 REPLAN_STEPS = 1
 # While nobody drafts: a plain step shows little, and is short beside a look.
 PLAIN_REPLAN_STEPS = 8
+# Branches are sought for chains that come so near to the best one.
+NEAR = 0.85
 # Looks for which the costs that one of them read do.
 READER_LOOKS = 4
 
@@ -31,6 +36,7 @@ class Planning:
     """Makes plans and holds the one in force.
 
     view: the plan in force and what it was chosen from; None before the first look.
+    trees: how plans branch.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class Planning:
         self._sessions = sessions
         self._resume_layer = resume_layer
         self._keeper = PlanKeeper()
+        self.trees = TreePlans(sessions.branch_odds)
         self.view: PlanView | None = None
         # For whom the plan was made, when, and how long each of them drafts.
         self._planned_keys: list[str] = []
@@ -92,8 +99,12 @@ class Planning:
         bests = {arm: max(plans, key=_sure) for arm, plans in found.items() if plans}
         unheard = {arm for arm in bests if self._sessions.is_unheard(loads, arm)}
         known = (plans for arm, plans in found.items() if arm not in unheard)
+        held = planner.rate(list(map(self._held_len, loads, planner.outlooks)))
+        if len(loads) == 1 and loads[0].max_nodes:
+            bests = self._branched(loads[0], planners, bests)
+            held = self.trees.branched(loads[0], planner, held)
         plan = self._keeper.choose(
-            planner.rate(list(map(self._held_len, loads, planner.outlooks))),
+            held,
             plain,
             {
                 arm: best
@@ -108,6 +119,21 @@ class Planning:
             self._draft_lens[load.key] = draft_len
         self.view = PlanView(plan, plain, found.get(plan.arm, []), bests)
         return self.view
+
+    def _branched(
+        self,
+        load: SessionLoad,
+        planners: Mapping[int, StepPlanner],
+        chains: Mapping[int, StepPlan],
+    ) -> dict[int, StepPlan]:
+        """Return the best plans that draft from each arm, after another look at branches."""
+        bests = dict(chains)
+        least = NEAR * max((each.expected_per_ns for each in chains.values()), default=0.0)
+        for arm, best in chains.items():
+            if is_read_out(arm) and best.expected_per_ns >= least:
+                self.trees.look(load, planners[arm], best)
+                bests[arm] = self.trees.branched(load, planners[arm], best)
+        return bests
 
     def _looked_at(self, arms: Sequence[int], current_arm: int, *, is_all: bool) -> Sequence[int]:
         """Return the arms to plan for: all, or that in force and the others by turns."""

@@ -53,7 +53,7 @@ class RowBudget:
             return chunk_len
         rows: dict[int, float] = {}
         for each in decisions:
-            layer, num_rows = (0, 1) if each.is_off else (each.exit_layer, each.max_draft_len + 1)
+            layer, num_rows = (0, 1) if each.is_off else (each.exit_layer, each.max_nodes + 1)
             rows[layer] = rows.get(layer, 0.0) + num_rows
         pass_ns = costs.pass_ns(rows)
         if pass_ns is None:

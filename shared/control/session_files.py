@@ -18,6 +18,7 @@ from shared.control.session_guard import SessionGuard
 from shared.control.step_plan import Outlook
 from shared.control.steps import RoundOutcome, SessionLoad
 from shared.speculation.arm import arm_in_use, at_arm, is_read_out, method_of
+from shared.speculation.tree_costs import BranchOdds
 from shared.speculation.vocabulary import LAYERSKIP, Decision
 
 log = logging.getLogger(__name__)
@@ -117,14 +118,19 @@ class SessionFiles:
         known = (self.evidence(load.key) for load in loads)
         return not any(each is not None and each.knows(arm) for each in known)
 
+    def branch_odds(self, key: str, arm: int) -> BranchOdds | None:
+        """Return what siblings of an open session's drafts would bring; None: not known yet."""
+        return self.book.branch_odds(key, arm)
+
     def shadow(
         self, loads: Sequence[SessionLoad], decisions: Sequence[Decision], most: int
     ) -> dict[str, tuple[int, ...]]:
         """Return by session the exits to be read in the next step as evidence.
 
-        A session that is not in it needs nothing read; one without exits only its own one behind
-        its last draft: where a threshold stops drafts, what follows on a kept one would be missing
-        whenever the exit was sure.
+        A session that is not in it needs nothing read. The exit that drafts is read behind all
+        drafts where these may branch: its next best tell what siblings would bring. Else it is not
+        among them, and read behind the last draft alone: where a threshold stops drafts, what
+        follows on a kept one would be missing whenever the exit was sure.
 
         Args:
             loads: the sessions, all open; decisions: theirs, in the same order.
@@ -132,22 +138,26 @@ class SessionFiles:
                 what is read are beside it.
         """
         found: dict[str, tuple[int, ...]] = {}
+        self._num_read = 0
         for load, decision in zip(loads, decisions, strict=True):
             if load.is_pinned or load.wished.is_off:
                 continue
             is_due = self.book.wants_shadow(load.key, is_pressed=most <= 0)
             if load.read_exits:
-                found[load.key] = load.read_exits
+                # What the exit in use says comes with its drafts.
+                found[load.key] = _less_own(load.read_exits, decision)
+                self._num_read += 1
             elif is_due:
-                found[load.key] = tuple(filter(is_read_out, _arms_of(load)))
+                exits = tuple(filter(is_read_out, _arms_of(load)))
+                found[load.key] = exits if load.max_nodes else _less_own(exits, decision)
                 most -= 1
+                self._num_read += bool(exits)
             elif (
                 not decision.is_off
                 and (decision.stop_threshold > 0.0 or len(loads) == 1)
                 and is_read_out(arm_in_use(decision))
             ):
                 found[load.key] = ()
-        self._num_read = sum(map(bool, found.values()))
         return found
 
     # --- learning -------------------------------------------------------------------------------
@@ -188,6 +198,13 @@ def _outlook(survival: Survival, arm: int, resume_layer: int, is_pinned: bool) -
         # What is sure must fall with the place, as what is likely does.
         sure.append(min(worth, sure[-1]) if sure else worth)
     return Outlook(survival.kept, arm, resume_layer, is_pinned, sure)
+
+
+def _less_own(exits: tuple[int, ...], decision: Decision) -> tuple[int, ...]:
+    """Return exits without the one that drafts."""
+    if decision.is_off:
+        return exits
+    return tuple(each for each in exits if each != arm_in_use(decision))
 
 
 def _arms_of(load: SessionLoad) -> tuple[int, ...]:

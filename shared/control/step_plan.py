@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from shared.control.cost_reader import CostReader
+from shared.speculation.tree_costs import Branches, BranchForecast
 
 # Caps on the longest draft that are tried, beside the longest wish.
 CAPS = (1, 2, 3, 4, 6, 8, 12)
@@ -54,12 +55,20 @@ class Outlook:
         return self.sure or self.kept
 
 
+class TreePlan(NamedTuple):
+    """How a plan's draft branches, and what that was expected to bring before rounds told."""
+
+    branches: Branches
+    outlook: BranchForecast
+
+
 class StepPlan(NamedTuple):
     """Draft lengths by session, and the predicted tokens per ns and ns of the step.
 
     tokens_per_ns: for sure, by which plans compare; expected_per_ns: in the mean.
     price: what the last place taken brings; a session that joins takes places of no less.
     arm: of the sessions that are free to choose.
+    tree: of one session alone, how its draft branches; None: it does not.
     """
 
     lens: tuple[int, ...]
@@ -68,6 +77,7 @@ class StepPlan(NamedTuple):
     price: float = 1.0
     expected_per_ns: float = 0.0
     arm: int = 0
+    tree: TreePlan | None = None
 
     @property
     def max_len(self) -> int:
@@ -147,6 +157,14 @@ class StepPlanner:
     def best(self) -> StepPlan:
         """Return the best plan found; the plain one where nothing is better."""
         return max([self.rate_plain(), *self.under_caps()], key=lambda plan: plan.tokens_per_ns)
+
+    def alone_ns(self, draft_len: int, num_nodes: int) -> float:
+        """Predict a step of one session alone, so many of whose drafts are on its longest path."""
+        outlook = self._outlooks[0]
+        even_ns = self._costs.even_ns(
+            outlook.arm, outlook.resume_layer, 0, num_nodes + 1, draft_len
+        )
+        return even_ns + self._overhead_ns
 
     def _under_caps_of_one(
         self, index: int, caps: Sequence[int], limit_ns: float

@@ -23,6 +23,7 @@ class SessionLoad:
     arms: those that the governor may choose from, ascending; empty: the wished one alone.
     sampling_class: of the session's sampling; acceptance does not carry over between classes.
     read_exits: exits that its own policy needs read in every round.
+    max_nodes: most draft tokens of a round that may branch; 0: its drafts are chains.
     """
 
     key: str
@@ -31,6 +32,22 @@ class SessionLoad:
     arms: tuple[int, ...] = ()
     sampling_class: str = "greedy"
     read_exits: tuple[int, ...] = ()
+    max_nodes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TreeOutcome:
+    """What a draft that branched did.
+
+    depth: of its longest path.
+    num_on_path: drafts on the way that the target's choices took, the one beside which they left it
+        included.
+    num_gained: accepted drafts beyond those of the chain of first choices alone.
+    """
+
+    depth: int
+    num_on_path: int
+    num_gained: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +58,7 @@ class RoundOutcome:
     num_drafted: drafts that arrived and were verified; 0 of a plain round or a lost draft.
     num_accepted: of these; num_emitted: tokens delivered, cut at the end of the session.
     observation: what the exits showed at the positions committed; None where nobody looked.
-    path_len: of a tree the drafts on the way that the target's choices took, the one beside which
-        they left it included; None: all are on it, as in a chain.
+    tree: of a draft that branched; None: of a chain.
     """
 
     key: str
@@ -51,12 +67,17 @@ class RoundOutcome:
     num_accepted: int
     num_emitted: int
     observation: Observation | None = None
-    path_len: int | None = None
+    tree: TreeOutcome | None = None
 
     @property
     def num_on_path(self) -> int:
         """Drafts that stood where the target's choices came by, or would have: k of a chain."""
-        return self.num_drafted if self.path_len is None else self.path_len
+        return self.num_drafted if self.tree is None else self.tree.num_on_path
+
+    @property
+    def depth(self) -> int:
+        """Draft steps but the closing one: k of a chain."""
+        return self.num_drafted if self.tree is None else self.tree.depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +104,17 @@ class StepOutcome:
     teaches: bool = True
 
 
-def draft_shape(draft_lens: Sequence[int]) -> tuple[float, int]:
+def draft_shape(
+    draft_lens: Sequence[int], depths: Sequence[int] | None = None
+) -> tuple[float, int]:
     """Return the mean rows of a draft phase's steps and its number of draft steps.
 
-    A session with k drafts has a row in k + 1 steps, the closing one included; a session with
-    none has no row. (0, 0) if nobody drafts.
+    A session with k drafts has k + 1 rows, the closing one included, in as many steps, or in fewer
+    if they branch; a session with none has no row. (0, 0) if nobody drafts.
+
+    depths: the longest path of each draft; None: all are chains.
     """
-    num_steps = max(draft_lens, default=0)
+    num_steps = max(draft_lens if depths is None else depths, default=0)
     if not num_steps:
         return 0.0, 0
     return sum(k + 1 for k in draft_lens if k) / (num_steps + 1), num_steps

@@ -30,7 +30,7 @@ class KeptRows:
 
 
 def read_kept(stack: LayerStack, kept: Sequence[KeptRows]) -> list[Choices]:
-    """Return the choices and confidences behind kept rows, one `Choices` for each entry.
+    """Return what is chosen behind kept rows, one `Choices` for each entry, without gaps.
 
     It is a call of its own beside that of the drafts: a product of more rows may differ in the last
     bits, and what is drafted must not depend on what is looked at.
@@ -48,7 +48,11 @@ def read_kept(stack: LayerStack, kept: Sequence[KeptRows]) -> list[Choices]:
     start = 0
     for index, each in zip(order, by_exit, strict=True):
         end = start + len(each.rows)
-        found[index] = Choices(chosen.tokens[start:end], chosen.confidences[start:end])
+        found[index] = Choices(
+            chosen.tokens[start:end],
+            chosen.confidences[start:end],
+            candidates=chosen.candidates[start:end],
+        )
         start = end
     return found
 
@@ -65,4 +69,5 @@ def _choose(stack: LayerStack, x_RD: torch.Tensor, rows: Sequence[RowChoice]) ->
         )
         found.tokens += chosen.tokens
         found.confidences += chosen.confidences
+        found.candidates += chosen.candidates
     return found

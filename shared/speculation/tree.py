@@ -44,6 +44,11 @@ def depths_of(parents: Sequence[int]) -> list[int]:
     return depths
 
 
+def is_first_child(node: int, parents: Sequence[int]) -> bool:
+    """Say whether a node is what the draft itself chose behind its parent."""
+    return parents.index(parents[node]) == node
+
+
 def is_chain(parents: Sequence[int]) -> bool:
     """Say whether every node hangs from the one before it."""
     return all(parent == node - 1 for node, parent in enumerate(parents))

@@ -176,12 +176,15 @@ class ShadowRead:
     """What one exit chose behind rows of a round though it did not draft them: evidence.
 
     Entry i belongs to row first_row + i, the choice for position n + first_row + i.
+
+    candidates: what was ranked next to each choice, best first; empty where nobody asked.
     """
 
     exit_layer: int
     tokens: tuple[TokenId, ...]
     confidences: tuple[float, ...]
     first_row: int = 0
+    candidates: tuple[tuple[TokenId, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -346,12 +346,10 @@ def test_shadow_costs_head_rows_and_no_layer(sides: DraftSides) -> None:
         rounds = recorded.rounds[1:]
     drafted = [each for each in rounds if each.draft_len]
     num_plain = len(rounds) - len(drafted)
-    num_kept_whole = sum(len(each.token_ids) == each.draft_len + 1 for each in drafted)
-    assert num_kept_whole < len(drafted)
     watched = [now - then for now, then in zip(work[1], work[0], strict=True)]
     # By the draft worker exit 1 behind all rows; by the verify worker, who knows which rows are on
-    # the path, exit 3 behind these, and 2 behind the last draft of those kept whole.
-    num_verified = sum(len(each.token_ids) for each in drafted) + num_kept_whole + 3 * num_plain
+    # the path, 3 and 2, which drafts, behind these.
+    num_verified = 2 * sum(len(each.token_ids) for each in drafted) + 3 * num_plain
     assert watched == [0, num_verified, 0, sum(each.draft_len + 1 for each in drafted)]
 
 

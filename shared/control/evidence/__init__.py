@@ -5,6 +5,7 @@ tape_ring           the last positions of a session, for replay
 virtual_rounds      each exit's own rounds along the tape: counts by place
 prior               what is believed of a session before it showed anything
 survival            counts and belief together: the chance that j drafts in a row are kept
+branch_counts       what siblings of drafts would have brought
 change_alarm        the text has changed
 saved_counts        a session's counts as bytes, for its next turn
 session_evidence    all of it for one session

@@ -10,6 +10,7 @@ counted by the same rules, under a prior of its own, and never shadowed.
 
 from collections.abc import Sequence
 
+from shared.control.evidence.branch_counts import BranchCounts
 from shared.control.evidence.local_prior import LocalPrior
 from shared.control.evidence.observation import Observation
 from shared.control.evidence.prior import PlaceTotals, Prior
@@ -18,6 +19,7 @@ from shared.control.evidence.session_evidence import SessionEvidence
 from shared.control.evidence.shadow_pace import ShadowPace
 from shared.control.evidence.shadow_schedule import ShadowSchedule
 from shared.control.evidence.survival import NUM_PLACES, Survival
+from shared.speculation.tree_costs import BranchOdds
 from shared.speculation.vocabulary import LAYERSKIP
 
 # Positions of a session between what the cell learns from it.
@@ -36,6 +38,8 @@ class EvidenceBook:
         # By method and sampling class: what the cell learned, and what a store says instead.
         self._local: dict[tuple[str, str], LocalPrior] = {}
         self._stored: dict[tuple[str, str], Prior] = {}
+        # Likewise, by exit: what siblings of drafts would have brought.
+        self._branches: dict[tuple[str, str], dict[int, BranchCounts]] = {}
         self._pace = ShadowPace()
 
     def __contains__(self, key: str) -> bool:
@@ -107,6 +111,10 @@ class EvidenceBook:
         page = self._pages[key]
         has_changed = page.evidence.note(observation, exit_in_use)
         page.schedule.note_round(observation.num_positions)
+        for counts in (page.branches, self._branches.setdefault(page.source, {})):
+            for arm, reads in observation.reads.items():
+                ranks = observation.miss_ranks.get(arm, ())
+                counts.setdefault(arm, BranchCounts()).note(reads, ranks)
         if has_changed:
             page.schedule.begin_burst()
         if page.evidence.num_positions >= page.num_learned + LEARN_POSITIONS:
@@ -120,6 +128,13 @@ class EvidenceBook:
     def survival(self, key: str, exit_layer: int, num_places: int = NUM_PLACES) -> Survival:
         """Return the chances of an open session's drafts from an exit."""
         return self._pages[key].evidence.survival(exit_layer, num_places)
+
+    def branch_odds(self, key: str, arm: int) -> BranchOdds | None:
+        """Return what siblings of an open session's drafts would bring; None: not known yet."""
+        page = self._pages[key]
+        nothing = BranchCounts()
+        others = self._branches.get(page.source, {}).get(arm, nothing)
+        return page.branches.get(arm, nothing).odds(others)
 
     # --- shadow ---------------------------------------------------------------------------------
 
@@ -188,7 +203,7 @@ class EvidenceBook:
 class _Page:
     """One session, and how much of it the cell has learned."""
 
-    __slots__ = ("evidence", "learned", "num_learned", "schedule", "source")
+    __slots__ = ("branches", "evidence", "learned", "num_learned", "schedule", "source")
 
     def __init__(
         self, source: tuple[str, str], evidence: SessionEvidence, schedule: ShadowSchedule
@@ -198,6 +213,7 @@ class _Page:
         self.schedule = schedule
         self.learned = PlaceTotals()
         self.num_learned = 0
+        self.branches: dict[int, BranchCounts] = {}
 
 
 def _source(method: str, sampling_class: str) -> tuple[str, str]:

@@ -17,6 +17,9 @@ from shared.ids import TokenId
 from shared.speculation.tree import rows_of
 from shared.speculation.vocabulary import Draft, ShadowRead
 
+# Of the next best tokens behind a row so many are looked through for the committed one.
+NUM_RANKS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -32,10 +35,13 @@ class Observation:
 
     num_positions: committed and emitted, at least 0; nothing behind an end of the session counts.
     reads: by arm, one entry per position; None where that arm was not read.
+    miss_ranks: by arm, where among its next best the committed token stood, for each position at
+        which it chose another one and these were asked for: 1 is the second best; 0: nowhere.
     """
 
     num_positions: int
     reads: Mapping[int, Sequence[Read | None]] = field(default_factory=dict)
+    miss_ranks: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
 def observe(
@@ -66,15 +72,21 @@ def observe(
             places = reads.setdefault(layer, [None] * num_positions)
             places[place] = Read(token == committed[place], confidence)
 
+    miss_ranks: dict[int, list[int]] = {}
     for each in shadow:
         for row, (token, confidence) in enumerate(
             zip(each.tokens, each.confidences, strict=True), each.first_row
         ):
             note(each.exit_layer, row, token, confidence)
+        for row, ranked in enumerate(each.candidates, each.first_row):
+            place = place_of.get(row)
+            if place is not None and each.tokens[row - each.first_row] != committed[place]:
+                rank = ranked.index(committed[place]) + 1 if committed[place] in ranked else 0
+                miss_ranks.setdefault(each.exit_layer, []).append(rank)
     if draft is not None:
         for row, (token, confidence) in _own_choices(draft):
             note(arm, row, token, confidence)
-    return Observation(num_positions, reads)
+    return Observation(num_positions, reads, miss_ranks)
 
 
 def _own_choices(draft: Draft) -> Iterable[tuple[int, tuple[TokenId, float]]]:

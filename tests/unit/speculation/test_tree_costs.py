@@ -1,107 +1,122 @@
-"""When a tree pays: closed forms by hand, and never where a chain is expected to be faster."""
+"""What branches bring: by hand, in real tree rounds, and never where a chain is faster."""
 
-import itertools
-import random
-from dataclasses import replace
+from collections.abc import Callable
+from statistics import fmean
 
 import pytest
 
-from shared.speculation.cost_model import CostTable, best_setting, predicted_speedup
 from shared.speculation.tree_costs import (
-    OFF_PLAN,
+    Branches,
+    BranchForecast,
     BranchOdds,
-    TreePlan,
-    best_tree,
-    expected_tree_tokens,
-    tree_round_ns,
+    UnsureShares,
+    best_branches,
+    forecast,
+    forecasts,
 )
-from shared.speculation.vocabulary import TreeBudget
+from shared.speculation.vocabulary import LAYERSKIP, Decision, TreeBudget
+from tests.unit.tree_world import TreeWorld
 
-# Verification is flat up to eight rows, and rises by 10 a row from there on.
-COSTS = CostTable(
-    draft_step_ns={2: 30.0},
-    closing_step_ns={2: 20.0},
-    verify_ns={(2, 1): 100.0, (2, 8): 100.0, (2, 16): 180.0},
-    plain_step_ns=120.0,
-    hand_over_ns=5.0,
-)
+ALWAYS = UnsureShares(1.0, 1.0, 1.0, 1.0)
+UNSURE = UnsureShares(0.8, 0.3, 0.2, 0.9)
 
 
-def independent(acceptance: float, length: int) -> tuple[float, ...]:
-    return tuple(acceptance**power for power in range(1, length + 1))
+def independent(acceptance: float, length: int) -> list[float]:
+    return [acceptance**power for power in range(1, length + 1)]
 
 
-def test_tokens_of_a_tree_follow_the_sum() -> None:
-    odds = BranchOdds((0.6, 0.3), (0.5, 0.75))
-    assert expected_tree_tokens(odds, (0, 0)) == pytest.approx(1.9)
-    assert expected_tree_tokens(odds, (1, 0)) == pytest.approx(1.9 + 0.4 * 0.5)
-    assert expected_tree_tokens(odds, (2, 1)) == pytest.approx(1.9 + 0.4 * 0.75 + 0.3 * 0.5)
-    assert expected_tree_tokens(odds, (9, 0)) == pytest.approx(1.9 + 0.4 * 0.75)
+def test_siblings_of_the_first_choice_bring_what_it_lacks() -> None:
+    odds = BranchOdds((0.5, 0.75), (ALWAYS,))
+    assert tuple(forecast(odds, [0.6, 0.3], Branches(1, 1, 1.0))) == pytest.approx((0.4 * 0.5, 1.0))
+    assert tuple(forecast(odds, [0.6, 0.3], Branches(2, 1, 1.0))) == pytest.approx(
+        (0.4 * 0.75, 1.0)
+    )
+    # Room for two: siblings of the second choice, which was unsure as well, and none to go on.
+    tokens = 0.5 * (0.4 + 0.3)
+    assert forecast(odds, [0.6, 0.3], Branches(1, 2, 1.0)).num_tokens == pytest.approx(tokens)
+    assert forecast(odds, [0.6], Branches(1, 2, 1.0)).num_tokens == pytest.approx(0.4 * 0.5)
 
 
-def test_siblings_cost_their_rows() -> None:
-    assert tree_round_ns(COSTS, 2, 3, 0, 4.0) == 3 * 30 + 20 + 100 + 5
-    assert tree_round_ns(COSTS, 2, 3, 4, 4.0) == 3 * 30 + 20 + 100 + 5 + 4 * 4
-    assert tree_round_ns(COSTS, 2, 3, 8, 4.0) == 3 * 30 + 20 + 140 + 5 + 8 * 4
-
-
-@pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.6, 0.9, 1.0])
-def test_with_siblings_that_are_never_hit_the_plan_is_the_best_chain(acceptance: float) -> None:
-    odds = BranchOdds(independent(acceptance, 7), (0.0, 0.0))
-    chain = best_setting(COSTS, {2: acceptance}, 7)
-    plan = best_tree(COSTS, 2, odds, 15, extra_row_ns=0.0)
-    assert (plan.depth, plan.budget) == (chain.draft_len, None)
-    assert plan.predicted_speedup == pytest.approx(chain.predicted_speedup)
-
-
-def test_free_rows_that_hit_are_taken_while_they_are_free() -> None:
-    odds = BranchOdds((0.5,), (0.5, 0.75, 0.875))
-    plan = best_tree(COSTS, 2, odds, 15, extra_row_ns=0.0)
-    assert plan == TreePlan(1, (3,), pytest.approx((1.5 + 0.5 * 0.875) * 120 / 155))
-    assert plan.budget == TreeBudget(4, 4)
-
-
-def test_siblings_stand_where_drafts_are_refused() -> None:
-    odds = BranchOdds((0.95, 0.4, 0.39), (0.6,))
-    plan = best_tree(COSTS, 2, odds, 3, extra_row_ns=1.0)
-    assert plan.siblings == (0, 1)
-
-
-def test_no_plan_is_better_than_the_one_returned() -> None:
-    draw = random.Random(5)
-    num_trees = 0
-    for _ in range(40):
-        survival = tuple(sorted((draw.random() for _ in range(3)), reverse=True))
-        # Each further sibling is hit less than the one before it.
-        hits = (draw.uniform(0, 0.5), draw.uniform(0.5, 0.6))
-        hits = hits if hits[1] <= 2 * hits[0] else (hits[0], 2 * hits[0])
-        odds, row_ns = BranchOdds(survival, hits), draw.choice((0.0, 3.0, 30.0))
-        plan = best_tree(COSTS, 2, odds, 8, row_ns)
-        best = OFF_PLAN.predicted_speedup
-        for depth in range(1, 4):
-            for siblings in itertools.product(range(3), repeat=depth):
-                if depth + sum(siblings) <= 8:
-                    ns = tree_round_ns(COSTS, 2, depth, sum(siblings), row_ns)
-                    best = max(best, expected_tree_tokens(odds, siblings) * 120.0 / ns)
-        assert plan.predicted_speedup == pytest.approx(best)
-        num_trees += plan.budget is not None
-    assert 0 < num_trees < 40
-
-
-def test_where_rows_cost_more_than_they_bring_it_is_a_chain() -> None:
-    odds = BranchOdds(independent(0.7, 5), (0.3, 0.4))
-    steep = replace(COSTS, verify_ns={(2, 1): 100.0, (2, 2): 160.0})
-    plan = best_tree(steep, 2, odds, 15, extra_row_ns=60.0)
-    assert plan.budget is None
-    speedups = [predicted_speedup(steep, 2, k, 0.7) for k in range(1, 6)]
-    assert plan.predicted_speedup == pytest.approx(max(1.0, *speedups))
+def test_siblings_stand_behind_unsure_choices_alone() -> None:
+    odds = BranchOdds((0.5,), (UNSURE,))
+    found = forecast(odds, [0.6, 0.3], Branches(1, 1, 0.8))
+    tokens = 0.5 * 0.9 * (0.4 + 0.3 * 0.8)
+    assert tuple(found) == pytest.approx((tokens, 1 - 0.7**2))
+    # Nothing is known of another threshold.
+    assert forecast(odds, [0.6, 0.3], Branches(1, 1, 0.7)) == BranchForecast(0.0, 1.0)
 
 
 @pytest.mark.parametrize(
-    "odds", [((0.5, 0.6), ()), ((1.2,), ()), ((0.5,), (0.6, 0.5)), ((), (2.0,))]
+    "branches",
+    [Branches(1, 1, 0.8), Branches(2, 2, 0.8), Branches(1, 4, 0.8), Branches(1, 4, 1.0)],
+)
+def test_real_tree_rounds_do_what_is_forecast(branches: Branches) -> None:
+    depth, rate, hits = 6, 0.8, (0.5, 0.75)
+    of_all = rate * UNSURE.of_kept + (1 - rate) * UNSURE.of_refused
+    odds = BranchOdds(hits, (UNSURE._replace(of_all=of_all), ALWAYS))
+    expected = forecast(odds, independent(rate, depth), branches)
+    world = TreeWorld(rate, (UNSURE.of_kept, UNSURE.of_refused), hits)
+    decision = Decision(LAYERSKIP, 2, depth, tree=branches.budget(depth))
+    rounds = [world.play(decision) for _ in range(2500)]
+    gains = [each.tree.num_gained if each.tree else 0 for each in rounds]
+    nodes = [len(each.draft.draft_tokens) - depth for each in rounds]
+    assert fmean(gains) == pytest.approx(expected.num_tokens, rel=0.12)
+    assert fmean(each > 0 for each in nodes) == pytest.approx(expected.branch_rate, rel=0.05)
+    assert max(nodes) == branches.num_nodes
+
+
+def time_of(row_ns: float) -> Callable[[int], float]:
+    return lambda num_nodes: 100.0 + row_ns * num_nodes
+
+
+@pytest.mark.parametrize("acceptance", [0.0, 0.3, 0.9, 1.0])
+def test_siblings_that_are_never_hit_are_not_asked_for(acceptance: float) -> None:
+    ways = forecasts(BranchOdds((0.0, 0.0), (UNSURE,)), independent(acceptance, 7), 9)
+    best, rate = best_branches(ways, 3.0, time_of(0.0))
+    assert best is None
+    assert rate == pytest.approx(0.03)
+
+
+def test_free_rows_that_hit_are_all_taken() -> None:
+    ways = list(forecasts(BranchOdds((0.5, 0.6, 0.7), (UNSURE, ALWAYS)), [0.5, 0.25], 6))
+    best, rate = best_branches(ways, 1.75, time_of(0.0))
+    assert rate == pytest.approx(max(1.75 + each.num_tokens for _, each in ways) / 100.0)
+    assert best is not None
+    assert best[:2] == (3, 2)
+    assert best.budget(2) == TreeBudget(8, 4, best.threshold)
+
+
+def test_what_is_chosen_falls_with_the_price_of_a_row() -> None:
+    odds, survival = BranchOdds((0.5, 0.6), (UNSURE, ALWAYS)), independent(0.8, 6)
+    num_tokens = 1.0 + sum(survival)
+    nodes = []
+    for row_ns in (0.0, 1.0, 4.0, 40.0):
+        best, rate = best_branches(forecasts(odds, survival, 8), num_tokens, time_of(row_ns))
+        nodes.append(best.num_nodes if best else 0)
+        assert rate >= num_tokens / 100.0
+    assert nodes == sorted(nodes, reverse=True)
+    assert nodes[0] > nodes[-1] == 0
+
+
+def test_no_more_nodes_are_sought_than_there_is_room_for() -> None:
+    odds = BranchOdds((0.5, 0.6, 0.7), (ALWAYS,))
+    for room in range(-1, 6):
+        ways = [branches for branches, _ in forecasts(odds, [0.5], room)]
+        assert all(branches.num_nodes <= room for branches in ways)
+        assert bool(ways) == (room > 0)
+
+
+@pytest.mark.parametrize(
+    ("hits", "unsure"),
+    [
+        ((0.6, 0.5), ()),
+        ((2.0,), ()),
+        ((0.5,), (UNSURE._replace(of_kept=1.1),)),
+        ((0.5,), (UNSURE._replace(of_refused=-0.1),)),
+    ],
 )
 def test_odds_that_cannot_be_are_refused(
-    odds: tuple[tuple[float, ...], tuple[float, ...]],
+    hits: tuple[float, ...], unsure: tuple[UnsureShares, ...]
 ) -> None:
     with pytest.raises(ValueError, match=r"within \[0, 1\]"):
-        BranchOdds(*odds)
+        BranchOdds(hits, unsure)

@@ -8,6 +8,7 @@ from services.verify.commit import commit_round, finish
 from services.verify.pass_runner import PassItem, PassResult
 from services.verify.session import Session
 from shared.control.evidence.observation import Observation, Read
+from shared.control.steps import TreeOutcome
 from shared.ids import SessionId, TokenId
 from shared.speculation.vocabulary import (
     Decision,
@@ -153,6 +154,32 @@ def test_a_draft_counts_with_the_decision_that_made_it() -> None:
     event, _ = commit_round(session, decision, draft, result_of(session, [11, 12]), CONTEXT_LEN)
     assert event.decision is decision
     assert session.summary.acceptance_histogram == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("target", "emitted", "tree"),
+    [
+        # Along the chain of first choices, to its end and off it.
+        ([11, 14, 0, 16, 0, 0], [11, 14, 16], TreeOutcome(2, 2, 0)),
+        ([11, 99, 0, 0, 0, 0], [11, 99], TreeOutcome(2, 2, 0)),
+        # By a sibling: of the last draft, of the first and on.
+        ([11, 15, 0, 0, 17, 0], [11, 15, 17], TreeOutcome(2, 2, 1)),
+        ([12, 0, 13, 0, 0, 18], [12, 13, 18], TreeOutcome(2, 2, 2)),
+        ([12, 0, 99, 0, 0, 0], [12, 99], TreeOutcome(2, 2, 1)),
+        ([99, 0, 0, 0, 0, 0], [99], TreeOutcome(2, 1, 0)),
+    ],
+)
+def test_of_a_tree_is_told_what_siblings_gained(
+    target: list[int], emitted: list[int], tree: TreeOutcome
+) -> None:
+    session = make_session(num_generated=1)
+    #   pending ─┬─ 11 ─┬─ 14        nodes 0, 2
+    #            │      └─ 15        node 3
+    #            └─ 12 ─── 13        nodes 1, 4
+    draft = replace(draft_of(session, [11, 12, 14, 15, 13]), parents=(-1, -1, 0, 0, 1))
+    event, _ = commit_round(session, WISHED, draft, result_of(session, target), CONTEXT_LEN)
+    assert list(event.token_ids) == emitted
+    assert event.tree == tree
 
 
 def read_of(exit_layer: int, tokens: list[int], first_row: int = 0) -> ShadowRead:

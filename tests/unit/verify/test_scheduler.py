@@ -175,6 +175,21 @@ def test_the_governor_decides_for_all_that_decode_by_their_wishes_and_pins() -> 
     assert plan.plain == [(sessions[2], SHED), (sessions[4], SHED)]
 
 
+@pytest.mark.parametrize(
+    ("policy", "has_trees", "max_nodes"),
+    [("goodput", True, 7), ("goodput", False, 0), ("static", True, 0)],
+)
+def test_only_what_goodput_decides_may_branch_as_far_as_rows_go(
+    policy: str, has_trees: bool, max_nodes: int
+) -> None:
+    governor, session = StubGovernor(), decode("a")
+    session.request = replace(session.request, policy=policy)
+    limits = replace(LIMITS, sheds=True, has_trees=has_trees)
+    make_plan([session], limits, governor, has_draft_worker=True)
+    [([load], _)] = governor.asked
+    assert load.max_nodes == max_nodes
+
+
 def test_the_governor_is_told_when_no_prompt_rides_along() -> None:
     governor = StubGovernor()
     make_plan([decode("a")], replace(LIMITS, sheds=True), governor, has_draft_worker=True)

@@ -40,9 +40,9 @@ def at(exit_layer: int) -> Decision:
     [
         (PLAIN_DECISION, (), [(2, 0), (3, 0), (4, 0), (6, 0)]),
         (replace(at(3), max_draft_len=0), (), [(2, 0), (3, 0), (4, 0), (6, 0)]),
-        (at(2), (), [(2, CLOSING_ROW), (3, 0), (4, 0), (6, 0)]),
-        (at(3), (2,), [(3, CLOSING_ROW), (4, 0), (6, 0)]),
-        (at(6), (2, 3, 4), [(6, CLOSING_ROW)]),
+        (at(2), (), [(2, 0), (3, 0), (4, 0), (6, 0)]),
+        (at(3), (2,), [(3, 0), (4, 0), (6, 0)]),
+        (at(6), (2, 3, 4), [(6, 0)]),
         # An exit in use that is none of those wished.
         (at(5), (2, 3, 4), [(5, CLOSING_ROW), (6, 0)]),
     ],
