@@ -15,6 +15,8 @@ STUBS := shared/rpc/shortstack_pb2.py shared/rpc/shortstack_pb2.pyi shared/rpc/s
 # Words to add: make up UP="--cells 2", make test TESTS=tests/unit, make bench BENCH="decode --help".
 UP ?=
 TESTS ?= tests
+# How many files of tests run at a time.
+JOBS ?= 2
 BENCH ?= decode --prompts shortstack/prompts/demo.jsonl
 LISTEN := 127.0.0.1:50051
 
@@ -34,7 +36,7 @@ demo: $(READY) ## Watch the pipeline at work on the bundled checkpoint, then mea
 	$(BIN)/shortstack demo
 
 test: $(READY) ## Run all tests that need no GPU
-	$(BIN)/pytest -m "not gpu" $(TESTS)
+	$(BIN)/pytest -m "not gpu" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-gpu: $(READY) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(TESTS)

@@ -10,10 +10,12 @@ from shared.speculation.draft_vocab import DraftVocab
 from shared.speculation.vocabulary import SamplingParams
 from tests.engine_harness import EngineHarness, FusedDrafter, split_with
 from tests.golden.draft_sides import NUM_NEW, SAMPLINGS, DraftSides, make_requests, run_summed
+from tests.golden.pairwise import pairwise
 from tests.golden.reference import GREEDY, ModelShelf, TieCount
 from tests.model_builder import EOS_ID, VOCAB_SIZE
 
 KINDS = ("llama", "qwen3")
+SPLITS = (False, True)
 ALL_IDS = tuple(range(VOCAB_SIZE))
 # Of 99 tokens: a third, and three of which two are next to never wanted.
 SUBSETS = {
@@ -34,10 +36,9 @@ def vocab_shelf(shelf: ModelShelf) -> DraftSides:
     return DraftSides(shelf, make_stack)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("mode", SAMPLINGS)
-@pytest.mark.parametrize("subset", SUBSETS)
-@pytest.mark.parametrize("is_split", [False, True], ids=["fused", "split"])
+@pytest.mark.parametrize(
+    ("kind", "mode", "subset", "is_split"), pairwise(KINDS, list(SAMPLINGS), list(SUBSETS), SPLITS)
+)
 def test_speculative_text_equals_plain_text(
     kind: str,
     mode: str,

@@ -28,6 +28,7 @@ from tests.engine_harness import (
 )
 from tests.faulty_drafters import LateDrafter, MeddlingDrafter, MortalDrafter
 from tests.forced_drafter import ForcedDrafter
+from tests.golden.pairwise import pairwise
 from tests.golden.reference import GREEDY, ModelShelf, make_prompt, sampled
 from tests.model_builder import MAX_CONTEXT_LEN, NUM_LAYERS
 from tests.polling import poll_until
@@ -144,9 +145,11 @@ def test_a_replay_goes_on_as_if_never_interrupted(
         assert recorded.token_ids == tokens[num_emitted:]
 
 
-@SAMPLINGS
-@pytest.mark.parametrize("chunk_len", [1, 2, 5, 16, 512])
-@pytest.mark.parametrize("is_split", [False, True], ids=["fused", "split"])
+@pytest.mark.parametrize(
+    ("chunk_len", "sampling", "is_split"),
+    pairwise((1, 2, 5, 16, 512), (GREEDY, sampled(5)), (False, True)),
+    ids=lambda value: "sampled" if value == sampled(5) else None,
+)
 def test_prompts_prefilled_in_chunks_beside_running_sessions_give_the_same_texts(
     chunk_len: int, sampling: SamplingParams, is_split: bool, shelf: ModelShelf
 ) -> None:

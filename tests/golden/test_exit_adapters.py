@@ -6,6 +6,7 @@ from shared.model.config import ModelConfig
 from shared.model.layer_stack import LayerStack
 from tests.adapter_builder import make_adapters
 from tests.golden.draft_sides import SAMPLINGS, DraftSides, run_summed
+from tests.golden.pairwise import pairwise
 from tests.golden.reference import GREEDY, ModelShelf, TieCount
 
 # Random maps as strong as the exit states; identities; one exit alone, the others being read raw.
@@ -23,10 +24,10 @@ def adapted(shelf: ModelShelf) -> DraftSides:
     return DraftSides(shelf, make_stack)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
-@pytest.mark.parametrize("mode", SAMPLINGS)
-@pytest.mark.parametrize("name", ["random", "one exit"])
-@pytest.mark.parametrize("is_split", [False, True], ids=["fused", "split"])
+@pytest.mark.parametrize(
+    ("kind", "mode", "name", "is_split"),
+    pairwise(("llama", "qwen3"), list(SAMPLINGS), ("random", "one exit"), (False, True)),
+)
 def test_speculative_text_equals_plain_text(
     kind: str,
     mode: str,

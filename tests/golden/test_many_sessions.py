@@ -9,7 +9,6 @@ is what happens.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from hypothesis.stateful import (
 from shared.control.fair_queue import Priority
 from shared.speculation.vocabulary import KANGAROO, LAYERSKIP
 from tests.golden.moody_drafter import Mood
+from tests.golden.pairwise import pairwise
 from tests.golden.reference import ModelShelf, TieCount
 from tests.golden.stepped_cell import KIND, SteppedCell, tight_options
 from tests.golden.traffic import (
@@ -238,10 +238,7 @@ def run_traffic(
     traffic.finish()
 
 
-CASES = tuple(product(MODES, (False, True), SHARINGS))
-
-
-@pytest.mark.parametrize(("mode", "sheds", "sharing"), CASES)
+@pytest.mark.parametrize(("mode", "sheds", "sharing"), pairwise(MODES, (False, True), SHARINGS))
 def test_texts_under_pressure_are_plain_texts(
     mode: str,
     sheds: bool,

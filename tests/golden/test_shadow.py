@@ -37,6 +37,7 @@ from tests.engine_harness import (
     split_with,
 )
 from tests.golden.draft_sides import DraftSides
+from tests.golden.pairwise import pairwise
 from tests.golden.reference import GREEDY, TIE_GAP, ModelShelf, TieCount, make_prompt
 from tests.golden.watched_cell import Evidence, Truth, evidence_of, read_truth, watch
 from tests.model_builder import EOS_ID, NUM_LAYERS, VOCAB_SIZE
@@ -131,10 +132,10 @@ def assert_complete(recorded: Recorded) -> None:
         assert tuple(sorted(reads)) == EXITS, f"position {position}"
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral-window"])
-@pytest.mark.parametrize("mode", SAMPLINGS)
-@pytest.mark.parametrize("overlap", [False, True], ids=["", "overlap"])
-@CELLS
+@pytest.mark.parametrize(
+    ("kind", "mode", "overlap", "is_split"),
+    pairwise(("llama", "qwen3", "mistral-window"), list(SAMPLINGS), (False, True), (False, True)),
+)
 def test_full_shadow_changes_no_text_and_leaves_no_position_out(
     kind: str,
     mode: str,
@@ -166,9 +167,9 @@ def test_full_shadow_changes_no_text_and_leaves_no_position_out(
         compare(evidence_of(recorded), read_truth(stack, text, len(prompt), SAMPLINGS[mode]))
 
 
-@pytest.mark.parametrize("mode", SAMPLINGS)
-@pytest.mark.parametrize("seed", range(6))
-@CELLS
+@pytest.mark.parametrize(
+    ("seed", "mode", "is_split"), pairwise(range(6), list(SAMPLINGS), (False, True))
+)
 def test_random_shadow_plans_change_no_text_and_read_what_was_wished(
     seed: int, mode: str, is_split: bool, shelf: ModelShelf, sides: DraftSides, ties: TieCount
 ) -> None:
@@ -211,9 +212,9 @@ def compare(evidence: Evidence, truth: dict[int, Truth]) -> int:
     return num_held
 
 
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("mode", SAMPLINGS)
-@CELLS
+@pytest.mark.parametrize(
+    ("side", "mode", "is_split"), pairwise(SIDES, list(SAMPLINGS), (False, True))
+)
 def test_evidence_recorded_under_other_arms_predicts_every_forced_round(
     side: str, mode: str, is_split: bool, sides: DraftSides
 ) -> None:

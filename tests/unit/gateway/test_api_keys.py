@@ -42,9 +42,9 @@ def test_without_keys_anybody_may_call_and_names_its_tenant() -> None:
     assert (request.tenant, request.priority) == ("mine", Priority.LOW)
 
 
-@pytest.mark.parametrize("header", [f"Bearer {KEY}", f"bearer  {KEY} "])
+@pytest.mark.parametrize("header", ["Bearer {key}", "bearer  {key} "])
 def test_a_key_says_whose_request_it_is(header: str) -> None:
-    caller = ring(record()).authenticate(header)
+    caller = ring(record()).authenticate(header.format(key=KEY))
     assert (caller.tenant, caller.key_name) == ("a", "a-1")
     assert caller.sees("a") and not caller.sees("b")
     request = check_request(pb.GenerateTextRequest(prompt="x"), caller.narrow(LIMITS))
@@ -56,15 +56,16 @@ def test_a_key_says_whose_request_it_is(header: str) -> None:
     [
         (None, "an API key is needed"),
         ("", "an API key is needed"),
-        (KEY, "no API key of this service"),
-        (f"Basic {KEY}", "no API key of this service"),
+        ("{key}", "no API key of this service"),
+        ("Basic {key}", "no API key of this service"),
         ("Bearer password", "no API key of this service"),
-        (f"Bearer {make_key()}", "not known"),
+        ("Bearer {other}", "not known"),
     ],
 )
 def test_whoever_shows_no_good_key_is_told_what_to_send(header: str | None, reason: str) -> None:
+    shown = header and header.format(key=KEY, other=make_key())
     with pytest.raises(Unauthenticated, match=reason):
-        ring(record()).authenticate(header)
+        ring(record()).authenticate(shown)
 
 
 def test_revoked_and_expired_keys_let_nobody_in() -> None:

@@ -24,10 +24,11 @@ from shared.model.segment import (
 )
 
 OWNER = """
-import sys, time
-from shared.model.segment import ShmSegment
-segment = ShmSegment(8192)
-print(segment.path, flush=True)
+import sys
+from shared.model import segment
+segment.PREFIX = sys.argv[1]
+owned = segment.ShmSegment(8192)
+print(owned.path, flush=True)
 sys.stdin.read()
 """
 
@@ -42,6 +43,14 @@ segment.bytes_S[101] = 7
 
 
 @pytest.fixture
+def own_prefix(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A beginning of names that no other process of this machine creates or sweeps up."""
+    prefix = f"{PREFIX}test-{os.getpid()}-"
+    monkeypatch.setattr("shared.model.segment.PREFIX", prefix)
+    return prefix
+
+
+@pytest.fixture
 def segment() -> Iterator[ShmSegment]:
     """A segment of this process."""
     owned = ShmSegment(8192)
@@ -50,10 +59,13 @@ def segment() -> Iterator[ShmSegment]:
 
 
 @pytest.fixture
-def owner() -> Iterator[tuple["subprocess.Popen[str]", Path]]:
+def owner(own_prefix: str) -> Iterator[tuple["subprocess.Popen[str]", Path]]:
     """A living process that owns a segment."""
     process = subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", OWNER, own_prefix],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None and process.stdout is not None
     path = Path(process.stdout.readline().strip())
@@ -101,8 +113,7 @@ def test_a_segment_of_another_size_is_refused(segment: ShmSegment) -> None:
 
 
 def _symlink_to(segment: ShmSegment) -> Path:
-    link = SHM_DIR / f"{PREFIX}{os.getuid()}-test-link"
-    link.unlink(missing_ok=True)
+    link = SHM_DIR / f"{PREFIX}{os.getuid()}-link-{os.getpid()}"
     link.symlink_to(segment.path)
     return link
 
@@ -132,17 +143,16 @@ def test_a_link_to_a_segment_is_refused(segment: ShmSegment) -> None:
         link.unlink()
 
 
-def test_a_pool_that_does_not_fit_says_what_to_enlarge() -> None:
+def test_a_pool_that_does_not_fit_says_what_to_enlarge(own_prefix: str) -> None:
     free = os.statvfs(SHM_DIR)
     too_much = (free.f_blocks + 1024) * free.f_frsize
     with pytest.raises(Internal, match="shm_size"):
         ShmSegment(too_much)
-    mine = list(SHM_DIR.glob(f"{PREFIX}{os.getuid()}-*"))
-    assert all(path.stat().st_size < too_much for path in mine)
+    assert not list(SHM_DIR.glob(f"{own_prefix}*"))
 
 
 def test_a_segment_in_use_is_no_orphan(
-    segment: ShmSegment, owner: tuple["subprocess.Popen[str]", Path]
+    owner: tuple["subprocess.Popen[str]", Path], segment: ShmSegment
 ) -> None:
     removed = remove_orphans()
     assert segment.path.exists() and segment.path not in removed
