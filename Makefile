@@ -15,7 +15,7 @@ STUBS := shared/rpc/shortstack_pb2.py shared/rpc/shortstack_pb2.pyi shared/rpc/s
 # Words to add: make up UP="--cells 2", make test TESTS=tests/unit, make bench BENCH="decode --help".
 UP ?=
 TESTS ?= tests
-# How many files of tests run at a time.
+# How many files of tests run at a time; 0: one process runs all, as a debugger wants it.
 JOBS ?= 2
 BENCH ?= decode --prompts shortstack/prompts/demo.jsonl
 LISTEN := 127.0.0.1:50051

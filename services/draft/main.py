@@ -19,7 +19,12 @@ from shared.model.layer_stack import Heads, LayerStack
 from shared.model.segment import hold_lock
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.credentials import security_of
-from shared.rpc.lifetime import ProgressLog, ShutdownSignal, refuse_to_start
+from shared.rpc.lifetime import (
+    ProgressLog,
+    ShutdownSignal,
+    keep_what_is_loaded,
+    refuse_to_start,
+)
 from shared.rpc.server import ServiceServer
 from shared.settings import SettingsError, check_private_socket, load_settings, make_private_dir
 from shared.telemetry import spans
@@ -146,6 +151,7 @@ def main() -> None:
         refuse_to_start("draft worker", str(error))
     except ShortstackError as error:
         refuse_to_start("draft worker", error.message)
+    keep_what_is_loaded()
     asyncio.run(serve(settings, stack, metrics))
 
 
