@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from services.verify.cell_store import CellStore
 from services.verify.drafter import Drafter, DrafterReady, NoDrafter
@@ -18,21 +17,19 @@ from services.verify.pool_setup import (
     segment_handle,
 )
 from services.verify.remote_drafter import ReadingMeans, RemoteDrafter
-from services.verify.requests import RequestRules
 from services.verify.roster import Roster
 from services.verify.round_tracer import RoundTracer
 from services.verify.rounds import Rounds
+from services.verify.rules_setup import make_rules
 from services.verify.scheduler import SchedulerLimits
 from services.verify.search_setup import make_searcher
 from services.verify.session import Session, SessionEvent, SessionRequest
 from services.verify.session_log import SessionLog
-from services.verify.settings import VerifyServiceSettings, VerifySettings
+from services.verify.settings import VerifyServiceSettings
 from services.verify.step_log import StepLog
 from services.verify.waiting_room import AdmissionLimits, WaitingRoom
 from shared.control.overlap import OverlapChooser
 from shared.control.policies.base import PolicyContext, SessionPolicy
-from shared.control.policies.exits import parse_exits
-from shared.control.policies.methods import parse_methods
 from shared.control.policies.registry import GOODPUT, make_policy
 from shared.control.policies.static import NAME as STATIC
 from shared.control.registry import CellLease
@@ -49,9 +46,6 @@ from shared.rpc.convert import (
     exit_adapters_to_proto,
     identity_to_proto,
 )
-from shared.speculation.methods.base import DraftMeans
-from shared.speculation.methods.registry import method_named
-from shared.speculation.vocabulary import LAYERSKIP, OFF, PLAIN_DECISION, Decision
 from shared.telemetry import spans
 from shared.telemetry.chrome_trace import ChromeTrace
 from shared.telemetry.tracing import Tracing
@@ -73,7 +67,7 @@ class Cell:
         self.worker_id = new_worker_id("verify")
         self.boot_id = new_boot_id()
         self.stack = stack
-        self.rules = _make_rules(settings, stack)
+        self.rules = make_rules(settings, stack)
         self.session_log = SessionLog()
         self.store = CellStore(
             settings,
@@ -277,55 +271,3 @@ class Cell:
 def _deliver(events: list[tuple[Session, SessionEvent]]) -> None:
     for session, event in events:
         session.sink(event)
-
-
-def _make_rules(settings: VerifyServiceSettings, stack: LayerStack) -> RequestRules:
-    """Return what requests are checked against; the defaults must hold for this model.
-
-    Raises:
-        InvalidRequest: the default exit layer or the exits do not fit the model, or the default
-            method has no adapter.
-    """
-    verify, config = settings.verify, stack.config
-    exit_layer = verify.exit_layer or max(1, config.num_layers // 4)
-    defaults = Decision(verify.method, exit_layer, verify.draft_len, verify.stop_threshold)
-    if config.num_layers < 2:
-        defaults = PLAIN_DECISION
-    else:
-        # Checked even where speculation is off by default: a request may turn it on.
-        method_named(LAYERSKIP).check(defaults, stack.means)
-        if verify.method not in (LAYERSKIP, OFF) and verify.cell_kind != "plain":
-            defaults = _method_defaults(verify, defaults, stack.means)
-    if verify.cell_kind == "plain":
-        defaults = replace(defaults, method=OFF)
-    identity = config.identity(settings.model.served_name)
-    # Without shedding nothing is planned: sessions do as they or the defaults say.
-    policy = verify.policy if verify.sheds else STATIC
-    exits = parse_exits(verify.exits, config.num_layers) if config.num_layers > 1 else ()
-    return RequestRules(
-        identity,
-        defaults,
-        verify.max_draft_len,
-        policy,
-        exits,
-        stack.means.adapter_layers,
-        parse_methods(verify.methods, verify.method, stack.means),
-    )
-
-
-def _method_defaults(verify: VerifySettings, given: Decision, means: DraftMeans) -> Decision:
-    """Return the default method's own defaults, where the settings do not name others.
-
-    Raises:
-        InvalidRequest: it cannot run so.
-    """
-    method, named = method_named(verify.method), verify.model_fields_set
-    own = method.complete(given, means)
-    decision = replace(
-        own,
-        exit_layer=verify.exit_layer or own.exit_layer,
-        max_draft_len=verify.draft_len if "draft_len" in named else own.max_draft_len,
-        stop_threshold=given.stop_threshold if "stop_threshold" in named else own.stop_threshold,
-    )
-    method.check(decision, means)
-    return decision

@@ -104,7 +104,7 @@ def _cell_sources(cell: Cell) -> dict[str, Source]:
         "attachments_total": lambda: engine.rounds.num_attached,
         "transport": lambda: {cell.transport: 1.0},
         "kv_pages": lambda: _pages(cell),
-        "quarantined_workers": lambda: len(cell.memory.quarantined_workers),
+        "quarantined_workers": lambda: len(cell.memory.quarantine.worker_ids),
         "row_layers_total": lambda: cell.stack.num_row_layers,
         "head_rows_total": lambda: cell.stack.num_head_rows,
     }

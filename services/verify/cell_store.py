@@ -19,9 +19,9 @@ from services.verify.stored_evidence import OpenSession
 from services.verify.stream_link import StreamLink
 from shared.control.evidence.prior import Prior
 from shared.control.skip_search.search_options import SearchOptions
+from shared.control.store.cell_load import CellLoad
 from shared.control.store.costs import CostCell
 from shared.control.store.keys import hardware_key
-from shared.control.store.store import CellLoad
 from shared.ids import BootId, CellId
 from shared.telemetry.machine import describe_machine
 

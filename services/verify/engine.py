@@ -171,7 +171,7 @@ class VerifyEngine:
         return not (session.is_decoding and is_paused(session, self._limits))
 
     def _idle_timeout_s(self) -> float | None:
-        if self.roster.num_waiting or self._memory.quarantined_workers:
+        if self.roster.num_waiting or self._memory.quarantine.worker_ids:
             return POLL_S
         return None if self._is_checked else IDLE_CHECK_S
 

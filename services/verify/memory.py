@@ -12,11 +12,11 @@ the prefix cache holds are given up first.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
 from services.verify.prefix_cache import PrefixCache
+from services.verify.quarantine import Quarantine, Quarantined, RoundKey
 from services.verify.session import Session
 from shared.errors import InvalidRequest, PoolExhausted
 from shared.ids import TokenId
@@ -26,18 +26,8 @@ from shared.model.page_table import PageTable, num_pages_for
 from shared.speculation.tree import moves_of
 from shared.speculation.vocabulary import Extent
 
-RoundKey = tuple[str, int]
 # Who may find whose beginnings: nobody, sessions of the same tenant, or all.
 PrefixSharing = Literal["off", "tenant", "all"]
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """Memory of an abandoned round that its draft worker may still write to."""
-
-    extents: tuple[Extent, ...]
-    exit_slot: int
-    worker_id: str
 
 
 class SessionMemory:
@@ -52,7 +42,7 @@ class SessionMemory:
         self._prefix_sharing = prefix_sharing
         self._max_context_len = max_context_len
         self._free_slots = list(range(pool.layout.num_exit_slots))
-        self._quarantined: dict[RoundKey, Quarantined] = {}
+        self.quarantine = Quarantine()
         self._owners = count(1)
         # Pages that only the prefix cache holds, as of the last admission or release: counting
         # them anew takes a walk over the cache, and other threads ask.
@@ -253,7 +243,7 @@ class SessionMemory:
         table, start = session.table, session.committed_len - 1
         kept, abandoned = table.split(start)
         key = (session.session_id, session.round_index)
-        self._quarantined[key] = Quarantined(tuple(abandoned), session.exit_slot, worker_id)
+        self.quarantine.put(key, Quarantined(tuple(abandoned), session.exit_slot, worker_id))
         num_pages = sum(extent.num_pages for extent in abandoned)
         fresh = self._take_fresh(session, PageTable(kept, self.page_size), num_pages)
         if fresh is None:
@@ -280,14 +270,9 @@ class SessionMemory:
         except PoolExhausted:
             return None
 
-    @property
-    def quarantined_workers(self) -> frozenset[str]:
-        """Draft workers that may still write to memory set aside."""
-        return frozenset(held.worker_id for held in self._quarantined.values())
-
     def end_quarantine(self, key: RoundKey) -> bool:
         """Free what one abandoned round held: its draft worker has answered."""
-        held = self._quarantined.pop(key, None)
+        held = self.quarantine.take(key)
         if held is None:
             return False
         self.allocator.end_quarantine(held.extents)
@@ -296,9 +281,8 @@ class SessionMemory:
 
     def end_quarantine_of(self, worker_id: str) -> None:
         """Free what the abandoned rounds of a draft worker held: it can write to them no more."""
-        for key, held in list(self._quarantined.items()):
-            if held.worker_id == worker_id:
-                self.end_quarantine(key)
+        for key in self.quarantine.keys_of(worker_id):
+            self.end_quarantine(key)
 
     def check_integrity(self, sessions: Iterable[Session]) -> None:
         """Compare accounts and sessions.
@@ -311,6 +295,6 @@ class SessionMemory:
         cached = tuple(Extent(page, 1) for page in self.prefixes.pages)
         self.allocator.check_integrity([*tables, cached])
         held = [session.exit_slot for session in sessions if session.table]
-        held += [each.exit_slot for each in self._quarantined.values()]
+        held += self.quarantine.exit_slots
         slots = sorted(held + self._free_slots)
         assert slots == list(range(self.pool.layout.num_exit_slots)), f"exit slots {slots}"

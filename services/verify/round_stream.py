@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from services.verify.memory import RoundKey
+from services.verify.quarantine import RoundKey
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.rounds import task_to_proto
 from shared.speculation.vocabulary import Draft, RoundTask

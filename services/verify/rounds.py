@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.verify.drafter import Drafter, DrafterLost, DrafterReady
-from services.verify.memory import RoundKey, SessionMemory
+from services.verify.memory import SessionMemory
+from services.verify.quarantine import RoundKey
 from services.verify.session import Session
 from services.verify.shadow import shadow_fault
 from shared.ids import SessionId
@@ -90,7 +91,7 @@ class Rounds:
     def has_draft_worker(self) -> bool:
         """Whether a draft worker is attached, sane and not behind."""
         is_attached = bool(self._worker_id) and self._num_malformed_in_a_row < MAX_MALFORMED
-        return is_attached and self._worker_id not in self._memory.quarantined_workers
+        return is_attached and self._worker_id not in self._memory.quarantine.worker_ids
 
     @property
     def num_draft_workers(self) -> int:
@@ -191,7 +192,7 @@ class Rounds:
 
     def release_quarantine(self) -> None:
         """Free what draft workers that are known to be gone may have written to."""
-        for worker_id in self._memory.quarantined_workers - {self._worker_id}:
+        for worker_id in self._memory.quarantine.worker_ids - {self._worker_id}:
             path = self._liveness.get(worker_id)
             if path is None or is_lock_free(path):
                 self._memory.end_quarantine_of(worker_id)

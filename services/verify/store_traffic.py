@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from services.verify.stored_evidence import OpenSession
 from shared.control.periodic import PeriodicTask
 from shared.control.store.arms import Arms
+from shared.control.store.cell_load import CellLoad
 from shared.control.store.costs import CostCell
 from shared.control.store.guarded_redis import Outcome
 from shared.control.store.keys import DAY_MS
 from shared.control.store.prior_cache import PriorCache
 from shared.control.store.prior_queue import PriorQueue
-from shared.control.store.store import CellLoad, ControlStore
+from shared.control.store.store import ControlStore
 from shared.control.store.stored_session import StoredSession
 from shared.control.store.stream_queue import StreamQueue
 from shared.control.store.write_behind import WriteBehind

@@ -1,11 +1,10 @@
-"""The choice of a token: warping, counter-based noise, confidence.
+"""The choice of a token: warping, noise, confidence.
 
     token = argmax_v( warp(logits)[v] + gumbel(seed, position, v) )
 
-The noise is a pure function of (seed, position, token id) by an integer hash, so draft and target
-share it, and the choice at a position depends on neither worker, batch nor method
-(drafter-invariant coupling: Daliri et al. 2024, arXiv:2408.07978). Temperature 0 adds no noise;
-ties go to the lowest id. `position` is the index, prompt included, of the token being chosen.
+Draft and target share the noise (see `noise`), so the choice at a position depends on neither
+worker, batch nor method. Temperature 0 adds no noise; ties go to the lowest id. `position` is the
+index, prompt included, of the token being chosen.
 
 Logits may hold the columns of a `TokenSubset` alone, as those of drafts may. Then V counts these
 columns, every rule and all noise act on the token ids behind them, and the choice is what it would
@@ -20,11 +19,10 @@ from itertools import groupby
 import torch
 
 from shared.ids import TokenId
+from shared.model.noise import mix_key, noise_of
 from shared.model.token_subset import TokenSubset
 from shared.speculation.vocabulary import SamplingParams
 
-MASK_32 = 0xFFFFFFFF
-MASK_64 = 0xFFFFFFFFFFFFFFFF
 NOISE_CHUNK = 1 << 15  # numbers of noise made at a time: what of 8 bytes each stays in the cache
 
 
@@ -167,10 +165,10 @@ def _add_noise(
     step = NOISE_CHUNK // len(ids_V) or 1
     for start in range(0, len(sampled), step):
         chunk = sampled[start : start + step]
-        keys = [_mix_key(rows[index].params.seed, rows[index].position) for index in chunk]
+        keys = [mix_key(rows[index].params.seed, rows[index].position) for index in chunk]
         # Exits that are read beside each other choose for one position, with one noise.
         places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-        noise_KV = _noise_of(list(places), ids_V)
+        noise_KV = noise_of(list(places), ids_V)
         if len(places) < len(keys):
             picked = torch.tensor([places[key] for key in keys], device=ids_V.device)
             noise_KV = noise_KV.index_select(0, picked)
@@ -275,48 +273,6 @@ def _keep_top_p(scores_RV: torch.Tensor, top_p: float) -> torch.Tensor:
     is_dropped = torch.zeros_like(scores_RV, dtype=torch.bool)
     is_dropped.scatter_(-1, order, before >= top_p)
     return scores_RV.masked_fill(is_dropped, -math.inf)
-
-
-def gumbel(
-    seed: int, positions: Sequence[int], vocab_size: int, device: torch.device
-) -> torch.Tensor:
-    """Return standard Gumbel noise [len(positions), vocab_size], float32.
-
-    A 64-bit key of (seed, position) is mixed on the host; two rounds of murmur3's 32-bit finaliser
-    over (token id, key) give 32 uniform bits, in integer arithmetic that is bit-equal everywhere.
-    The two logarithms run in float64 and are rounded to float32, so that devices agree.
-    """
-    keys = [_mix_key(seed, position) for position in positions]
-    return _noise_of(keys, torch.arange(vocab_size, device=device))
-
-
-def _noise_of(keys: Sequence[int], ids_V: torch.Tensor) -> torch.Tensor:
-    """Return the noise of these token ids under each 64-bit key, [len(keys), V]."""
-    device = ids_V.device
-    low = torch.tensor([[key & MASK_32] for key in keys], device=device)
-    high = torch.tensor([[key >> 32] for key in keys], device=device)
-    bits = _mix32(_mix32(ids_V ^ low).bitwise_xor_(high))
-    uniform = bits.double().add_(0.5).mul_(2.0**-32)
-    return uniform.log_().neg_().log_().neg_().float()
-
-
-def _mix_key(seed: int, position: int) -> int:
-    """Mix seed and position to 64 bits (the finaliser of splitmix64, twice)."""
-    key = _mix64((seed + 0x9E3779B97F4A7C15) & MASK_64)
-    return _mix64((key ^ (position * 0xBF58476D1CE4E5B9)) & MASK_64)
-
-
-def _mix64(value: int) -> int:
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK_64
-    return value ^ (value >> 31)
-
-
-def _mix32(value: torch.Tensor) -> torch.Tensor:
-    """Mix 32-bit values held in int64 (murmur3's finaliser), in place."""
-    value.bitwise_xor_(value >> 16).mul_(0x85EBCA6B).bitwise_and_(MASK_32)
-    value.bitwise_xor_(value >> 13).mul_(0xC2B2AE35).bitwise_and_(MASK_32)
-    return value.bitwise_xor_(value >> 16)
 
 
 def logprobs_of(

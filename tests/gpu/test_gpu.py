@@ -7,8 +7,8 @@ import torch
 
 from shared.model.config import read_config
 from shared.model.layer_stack import LayerStack, load_stack
+from shared.model.noise import gumbel
 from shared.model.plain import PlainDecoder
-from shared.model.sampling import gumbel
 from shared.speculation.draft_vocab import DraftVocab
 from shared.speculation.vocabulary import Decision, SamplingParams, StopParams
 from shortstack.client import Client

@@ -8,7 +8,6 @@ input: what cannot be read counts as absent.
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
 from typing import Any, TypeVar
@@ -17,6 +16,8 @@ from redis.commands.core import AsyncScript
 from redis.typing import EncodableT
 
 from shared.control.store.arms import Arms
+from shared.control.store.cell_load import CellLoad
+from shared.control.store.claim import Claim, read_claim
 from shared.control.store.costs import MAX_SAMPLES, CostCell
 from shared.control.store.guarded_redis import GuardedRedis, Outcome, StoreCounters
 from shared.control.store.keys import (
@@ -51,38 +52,6 @@ LIVE_TTL_MS = 10_000
 # More in one script would hold Redis up for others.
 COSTS_PER_MERGE = 32
 ResultT = TypeVar("ResultT")
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to write a session's state, outranking all earlier ones.
-
-    state: what the turn before left, if there was one of this `mk` that can be read.
-    """
-
-    epoch: int
-    state: SessionState | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CellLoad:
-    """How a cell is doing, for dashboards."""
-
-    num_sessions: int
-    num_waiting: int
-    mode: str
-    tokens_per_s: float
-    is_degraded: bool
-
-    def to_fields(self) -> dict[str, str | int]:
-        """Return the fields of a Redis hash."""
-        return {
-            "B": self.num_sessions,
-            "queue": self.num_waiting,
-            "mode": self.mode,
-            "tok_s": f"{self.tokens_per_s:.1f}",
-            "degraded": int(self.is_degraded),
-        }
 
 
 class ControlStore:
@@ -129,7 +98,7 @@ class ControlStore:
         args: list[EncodableT] = [VERSION, mk, self._now_ms(), self._settings.session_ttl_s * 1000]
 
         async def command() -> Claim | Outcome:
-            return _read_claim(await self._scripts.claim([name], args))
+            return read_claim(await self._scripts.claim([name], args))
 
         return await self._attempt("claim", command)
 
@@ -280,22 +249,6 @@ class ControlStore:
             return Outcome(answer.decode())
 
         return await self._attempt(operation, command)
-
-
-def _read_claim(answer: list[Any]) -> Claim | Outcome:
-    epoch = int(answer[0])
-    if not epoch:
-        return Outcome.STALE
-    parts = answer[1]
-    fields = dict(zip(parts[::2], parts[1::2], strict=True))
-    if not fields:
-        return Claim(epoch)
-    try:
-        return Claim(epoch, SessionState.from_fields(fields))
-    except ValueError as error:
-        # The session is ours all the same; its next flush overwrites what was there.
-        log.warning("a session's state cannot be read", extra={"error": str(error)})
-        return Claim(epoch)
 
 
 def _read_costs(fields: dict[Any, Any]) -> dict[str, CostCell]:

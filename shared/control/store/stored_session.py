@@ -2,9 +2,10 @@
 
 import asyncio
 
+from shared.control.store.claim import Claim
 from shared.control.store.guarded_redis import Outcome
 from shared.control.store.session_state import SessionState
-from shared.control.store.store import Claim, ControlStore
+from shared.control.store.store import ControlStore
 
 
 class StoredSession:

@@ -6,10 +6,10 @@ import math
 import pytest
 
 from shared.control.store.arms import Arms
+from shared.control.store.cell_load import CellLoad
 from shared.control.store.costs import MAX_SAMPLES, CostCell
 from shared.control.store.guarded_redis import Outcome
 from shared.control.store.keys import arms_name, cost_name, live_name
-from shared.control.store.store import CellLoad
 from shared.ids import CellId
 from tests.contract.store.conftest import MK, MakeStore
 from tests.redis_server import RedisServer

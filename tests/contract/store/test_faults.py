@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from shared.control.store.cell_load import CellLoad
+from shared.control.store.claim import Claim
 from shared.control.store.costs import CostCell
 from shared.control.store.guarded_redis import MAX_FAILURES, MAX_OPEN_S, OPEN_S, Outcome
 from shared.control.store.keys import session_name
 from shared.control.store.prior_counts import PriorFlush, PriorKey
-from shared.control.store.store import CellLoad, Claim, ControlStore
+from shared.control.store.store import ControlStore
 from shared.ids import CellId
 from tests.contract.store.conftest import DAY, MK, Clock, MakeStore, state_of
 from tests.redis_server import RedisServer

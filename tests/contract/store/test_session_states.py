@@ -2,10 +2,11 @@
 
 import asyncio
 
+from shared.control.store.claim import Claim
 from shared.control.store.guarded_redis import Outcome
 from shared.control.store.keys import session_name
 from shared.control.store.session_state import VERSION
-from shared.control.store.store import Claim, ControlStore
+from shared.control.store.store import ControlStore
 from tests.contract.store.conftest import MK, Clock, MakeStore, state_of
 from tests.redis_server import RedisServer
 

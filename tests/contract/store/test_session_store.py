@@ -15,10 +15,10 @@ from services.verify.session_store import SessionStore
 from services.verify.store_traffic import CellFacts
 from services.verify.stored_evidence import Carried, OpenSession, StoredEvidence
 from shared.control.store.arms import Arms
+from shared.control.store.cell_load import CellLoad
 from shared.control.store.costs import CostCell
 from shared.control.store.guarded_redis import Outcome
 from shared.control.store.keys import arms_name, live_name
-from shared.control.store.store import CellLoad
 from shared.ids import BootId, CellId, SessionId, TokenId
 from shared.settings import RedisSettings
 from shared.speculation.vocabulary import PLAIN_DECISION, Decision, SamplingParams, StopParams

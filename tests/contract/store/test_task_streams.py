@@ -10,9 +10,10 @@ from services.verify.store_traffic import CellFacts, StoreTraffic
 from services.verify.stream_link import StreamLink
 from shared.control.skip_search.search_options import SearchOptions
 from shared.control.skip_search.stream_record import StreamRecord
+from shared.control.store.cell_load import CellLoad
 from shared.control.store.guarded_redis import Outcome
 from shared.control.store.keys import stream_key
-from shared.control.store.store import CellLoad, ControlStore
+from shared.control.store.store import ControlStore
 from shared.control.store.stream_queue import StreamQueue
 from shared.ids import BootId, CellId
 from shared.speculation.skip_set import SkipSet

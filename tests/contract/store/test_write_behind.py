@@ -1,8 +1,9 @@
 """States on their way to a real Redis: the last of each conversation arrives, whatever happens."""
 
+from shared.control.store.claim import Claim
 from shared.control.store.guarded_redis import MAX_FAILURES, Outcome
 from shared.control.store.keys import session_name
-from shared.control.store.store import Claim, ControlStore
+from shared.control.store.store import ControlStore
 from shared.control.store.stored_session import StoredSession
 from shared.control.store.write_behind import WriteBehind
 from tests.contract.store.conftest import MK, Clock, MakeStore, state_of

@@ -18,7 +18,8 @@ from transformers import (
 
 from shared.ids import TokenId
 from shared.model import sampling
-from shared.model.sampling import RowChoice, choose, gumbel, logprobs_of, warp
+from shared.model.noise import gumbel
+from shared.model.sampling import RowChoice, choose, logprobs_of, warp
 from shared.model.token_subset import TokenSubset
 from shared.speculation.vocabulary import SamplingParams
 

@@ -13,7 +13,8 @@ from shared.errors import BadModel
 from shared.ids import TokenId
 from shared.model.layer_stack import Heads, LayerStack, load_stack
 from shared.model.linear import SMALL_MATRIX_BYTES, Int8Linear, PackedLinear, make_draft_head
-from shared.model.sampling import RowChoice, choose, gumbel
+from shared.model.noise import gumbel
+from shared.model.sampling import RowChoice, choose
 from shared.model.token_subset import TokenSubset
 from shared.speculation.draft_vocab import FILE_NAME, DraftVocab
 from shared.speculation.vocabulary import SamplingParams

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from shared.model.sampling import RowChoice, _mix_key, choose, gumbel
+from shared.model.noise import gumbel, mix_key
+from shared.model.sampling import RowChoice, choose
 from shared.speculation.vocabulary import SamplingParams
 
 CPU = torch.device("cpu")
@@ -34,7 +35,7 @@ GOLDEN = [
 def test_noise_is_what_it_has_always_been(
     seed: int, position: int, key: int, values: list[float]
 ) -> None:
-    assert _mix_key(seed, position) == key
+    assert mix_key(seed, position) == key
     noise = gumbel(seed, [position], 151_936, CPU)
     assert noise.dtype == torch.float32
     assert noise[0, TOKENS].tolist() == pytest.approx(values, abs=2e-6)

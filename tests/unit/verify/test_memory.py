@@ -97,7 +97,7 @@ def test_a_fence_moves_what_may_still_be_written_and_keeps_what_is_committed(
         assert (kv[:, :, kv_slot] == position).all()
         assert memory.pool.token_ids_S[kv_slot] == position
     memory.check_integrity([session])
-    assert memory.quarantined_workers == {"draft-0"}
+    assert memory.quarantine.worker_ids == {"draft-0"}
     assert memory.end_quarantine((session.session_id, session.round_index))
     assert not memory.end_quarantine((session.session_id, session.round_index))
     memory.check_integrity([session])

@@ -5,7 +5,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.verify.memory import PrefixSharing, RoundKey
+from services.verify.memory import PrefixSharing
+from services.verify.quarantine import RoundKey
 from services.verify.session import Session
 from shared.errors import PoolExhausted
 from shared.ids import TokenId
@@ -166,7 +167,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def lose_worker(self, worker: str) -> None:
         self.memory.end_quarantine_of(worker)
         self.writers = {key: held for key, held in self.writers.items() if held[0] != worker}
-        assert worker not in self.memory.quarantined_workers
+        assert worker not in self.memory.quarantine.worker_ids
 
     @invariant()
     def everybody_holds_the_kv_of_its_own_text(self) -> None:
