@@ -3,18 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 from tests.golden.reference import ModelShelf, TieCount
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """A model this small is faster on one thread, and much faster on a busy machine."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="session")

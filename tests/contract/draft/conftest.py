@@ -1,11 +1,10 @@
 """A draft worker on a unix socket, and a segment to attach to."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack, load_stack
@@ -17,12 +16,9 @@ from tests.model_builder import write_model
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LayerStack]:
-    """A tiny model with one layer loaded, on one thread."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield load_stack(write_model(tmp_path_factory.mktemp("models") / "tiny"), num_layers=1)
-    torch.set_num_threads(num_threads)
+def stack(tmp_path_factory: pytest.TempPathFactory) -> LayerStack:
+    """A tiny model with one layer loaded."""
+    return load_stack(write_model(tmp_path_factory.mktemp("models") / "tiny"), num_layers=1)
 
 
 @dataclass

@@ -1,11 +1,10 @@
 """Verify workers on real ports, started with what a test asks for."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from shared.model.layer_stack import LayerStack, load_stack
 from shared.model.plain import PlainDecoder
@@ -21,15 +20,12 @@ StartWorker = Callable[..., Awaitable[VerifyHost]]
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LayerStack]:
-    """A tiny model with a long context, on one thread."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def stack(tmp_path_factory: pytest.TempPathFactory) -> LayerStack:
+    """A tiny model with a long context."""
     path = write_model(
         tmp_path_factory.mktemp("models") / "tiny", max_position_embeddings=CONTEXT_LEN
     )
-    yield load_stack(path)
-    torch.set_num_threads(num_threads)
+    return load_stack(path)
 
 
 @pytest.fixture(scope="package")

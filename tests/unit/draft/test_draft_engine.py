@@ -4,7 +4,6 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -69,13 +68,9 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LayerStack]:
-    """A tiny model with two layers loaded, on one thread."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    path: Path = write_model(tmp_path_factory.mktemp("models") / "tiny")
-    yield load_stack(path, num_layers=2)
-    torch.set_num_threads(num_threads)
+def stack(tmp_path_factory: pytest.TempPathFactory) -> LayerStack:
+    """A tiny model with two layers loaded."""
+    return load_stack(write_model(tmp_path_factory.mktemp("models") / "tiny"), num_layers=2)
 
 
 @pytest.fixture

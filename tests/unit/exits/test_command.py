@@ -1,23 +1,14 @@
 """`shortstack exits` as it is typed, on tiny models: files, verdicts, and bad input in one line."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from shortstack.cli import app
 from tests.model_builder import MAX_CONTEXT_LEN, NUM_LAYERS, VOCAB_SIZE, write_model
 
 QUICK = "--max-new-tokens 12 --max-draft-len 2 --thresholds 0,0.5 --cost-runs 1 --num-threads 1"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def same_threads() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module")

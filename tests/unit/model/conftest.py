@@ -1,21 +1,11 @@
-"""Tiny models on disk, one per family, and one thread to run them."""
+"""Tiny models on disk, one per family."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.model_builder import write_model
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """A model this small is faster on one thread, and much faster on a busy machine."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="package")

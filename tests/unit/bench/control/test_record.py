@@ -1,11 +1,9 @@
 """Recording, on a tiny model: what an exit would have chosen, greedy and sampled, and commands."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from shared.ids import TokenId
 from shared.model.plain import PlainDecoder
@@ -25,14 +23,6 @@ from tests.unit.control.replay.builders import make_times
 
 PROMPT = BenchPrompt("p", "odd", tuple(range(5, 45)))
 SAMPLED = SamplingParams(temperature=0.8, seed=11, repetition_penalty=1.3, frequency_penalty=0.2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module")
