@@ -36,7 +36,8 @@ demo: $(READY) ## Watch the pipeline at work on the bundled checkpoint, then mea
 	$(BIN)/shortstack demo
 
 test: $(READY) ## Run all tests that need no GPU
-	$(BIN)/pytest -m "not gpu" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/pytest -m "not gpu" -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+	    --max-worker-restart 0 $(TESTS)
 
 test-gpu: $(READY) ## Run the tests that need a CUDA device
 	$(BIN)/pytest -m gpu $(TESTS)
