@@ -37,7 +37,6 @@ from shared.control.registry import CellDirectory
 from shared.errors import ShortstackError
 from shared.ids import new_worker_id
 from shared.rpc.credentials import UNIX, security_of
-from shared.rpc.lifetime import keep_what_is_loaded
 from shared.rpc.server import ServiceServer
 from shared.rpc.shortstack_pb2_grpc import add_GatewayServiceServicer_to_server
 from shared.settings import SettingsError, load_settings
@@ -252,7 +251,6 @@ def main() -> int:
         return 2
     configure_logs("gateway", settings.log.level)
     log.info("settings", extra={"settings": settings.model_dump(mode="json")})
-    keep_what_is_loaded()
     try:
         asyncio.run(serve(settings))
     except SettingsError as error:
