@@ -1,6 +1,8 @@
 """Where speculation might slip: ends of texts, ends of pages, lost draft workers, early ends."""
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from shared.speculation.vocabulary import (
     TokenSource,
 )
 from tests.engine_harness import (
+    TIMEOUT_S,
     WORKER_ID,
     EngineHarness,
     FusedDrafter,
@@ -36,6 +39,29 @@ from tests.polling import poll_until
 KIND = "llama"
 WISHED = Decision(LAYERSKIP, 2, 4)
 SAMPLINGS = pytest.mark.parametrize("sampling", [GREEDY, sampled(5)], ids=["greedy", "sampled"])
+
+
+class OpenedSessions:
+    """Records in the order of opening; the engine's thread waits here for those still to come."""
+
+    def __init__(self) -> None:
+        self._records: list[Recorded] = []
+        self._changed = threading.Condition()
+
+    def append(self, recorded: Recorded) -> None:
+        """Add one that was just opened."""
+        with self._changed:
+            self._records.append(recorded)
+            self._changed.notify_all()
+
+    def __getitem__(self, index: int) -> Recorded:
+        with self._changed:
+            is_there = self._changed.wait_for(lambda: len(self._records) > index, TIMEOUT_S)
+            assert is_there, f"session {index} was not opened"
+            return self._records[index]
+
+    def __iter__(self) -> Iterator[Recorded]:
+        return iter(self._records)
 
 
 async def run_to_end(recorded: Recorded) -> Recorded:
@@ -279,7 +305,7 @@ def test_a_worker_that_dies_at_any_step_of_a_round_is_replaced_without_a_trace(
 async def test_a_session_cancelled_while_its_round_is_in_flight_gives_its_pages_back(
     round_index: int, shelf: ModelShelf
 ) -> None:
-    opened: list[Recorded] = []
+    opened = OpenedSessions()
 
     def meddle(cell: EngineHarness, index: int) -> None:
         if index == round_index:
@@ -298,7 +324,7 @@ async def test_a_session_cancelled_while_its_round_is_in_flight_gives_its_pages_
 async def test_a_session_cancelled_between_rounds_gives_its_pages_back(
     num_commits: int, shelf: ModelShelf
 ) -> None:
-    opened: list[Recorded] = []
+    opened = OpenedSessions()
 
     def observe(session: Session, emitted: Emitted) -> None:
         if emitted.round_index == num_commits:
@@ -314,7 +340,7 @@ async def test_a_session_cancelled_between_rounds_gives_its_pages_back(
 async def test_a_session_cancelled_in_its_prefill_gives_its_pages_back_and_disturbs_nobody(
     shelf: ModelShelf,
 ) -> None:
-    opened: list[Recorded] = []
+    opened = OpenedSessions()
 
     def observe(session: Session, emitted: Emitted) -> None:
         long = opened[1].session
@@ -334,7 +360,7 @@ async def test_a_session_cancelled_in_its_prefill_gives_its_pages_back_and_distu
 
 
 async def test_a_session_cancelled_while_waiting_never_starts(shelf: ModelShelf) -> None:
-    opened: list[Recorded] = []
+    opened = OpenedSessions()
 
     def observe(session: Session, emitted: Emitted) -> None:
         if emitted.round_index == 1:
@@ -342,7 +368,8 @@ async def test_a_session_cancelled_while_waiting_never_starts(shelf: ModelShelf)
 
     options = HarnessOptions(max_sessions=1)
     with EngineHarness(shelf.stack(KIND), PlainCell, options, observer=observe) as cell:
-        opened += [cell.open(make_request([5, 6], 20, session_id=f"s{i}")) for i in range(2)]
+        for index in range(2):
+            opened.append(cell.open(make_request([5, 6], 20, session_id=f"s{index}")))
         await run_to_end(opened[0])
         await memory_is_whole(cell)
         assert len(cell.engine.roster) == 0
@@ -352,7 +379,7 @@ async def test_a_session_cancelled_while_waiting_never_starts(shelf: ModelShelf)
 async def test_a_session_cancelled_behind_a_fence_leaves_only_the_quarantine_behind(
     shelf: ModelShelf,
 ) -> None:
-    opened: list[Recorded] = []
+    opened = OpenedSessions()
 
     def observe(session: Session, emitted: Emitted) -> None:
         if cell.rounds.num_fenced:
