@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from shared.control.fair_queue import Priority
-from shared.speculation.vocabulary import SamplingParams
+from shared.control.policies.static import NAME as STATIC
+from shared.speculation.vocabulary import OFF, SamplingParams
+from shortstack.errors import UsageError
 from shortstack.plan import CellKind
 from shortstack.request import Limits, Speculation
 
@@ -90,6 +92,15 @@ DraftLen = Annotated[int | None, typer.Option(min=0, help="Most drafts per round
 StopThreshold = Annotated[
     float | None, typer.Option(min=0, max=1, help="Drafting stops below this confidence.")
 ]
+TreeNodes = Annotated[
+    int | None, typer.Option(min=1, help="Drafts branch: most draft tokens per round; static only.")
+]
+TreeWidth = Annotated[
+    int | None, typer.Option(min=2, help="Most draft tokens side by side; needs --tree-nodes.")
+]
+TreeThreshold = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Drafts surer than this do not branch.")
+]
 Policy = Annotated[
     str, typer.Option(help="What decides each round: goodput, static, heuristic, del.")
 ]
@@ -130,12 +141,31 @@ def make_speculation(
     draft_len: int | None,
     stop_threshold: float | None,
     policy: str = "",
+    *,
+    tree_nodes: int | None = None,
+    tree_width: int | None = None,
+    tree_threshold: float | None = None,
 ) -> Speculation:
-    """Return a request's wishes; what was not given is left to the cell."""
+    """Return a request's wishes; what was not given is left to the cell.
+
+    Raises:
+        UsageError: drafts cannot branch as given.
+    """
+    if tree_nodes is None and (tree_width is not None or tree_threshold is not None):
+        raise UsageError("--tree-width and --tree-threshold need --tree-nodes: chains have neither")
+    if tree_nodes is not None and method == OFF:
+        raise UsageError(f"--method {OFF} drafts nothing: leave --tree-nodes out")
+    if tree_nodes is not None and policy not in ("", STATIC):
+        raise UsageError(
+            f"--policy {policy} drafts chains: with --tree-nodes use {STATIC} or leave --policy out"
+        )
     return Speculation(
         method=method or "",
         exit_layer=exit_layer,
         max_draft_len=draft_len,
         stop_threshold=stop_threshold,
         policy=policy,
+        tree_nodes=tree_nodes,
+        tree_width=tree_width,
+        tree_threshold=tree_threshold,
     )

@@ -40,7 +40,7 @@ class Speculation:
 
     `mode` is `auto` (the server may shed it under load), `off`, or `force` (never shed). With
     `tree_nodes` drafts branch: so many draft tokens in all, at most `tree_width` behind a token,
-    more than one only where the draft is less sure than `tree_threshold`.
+    more than one only where the draft is less sure than `tree_threshold`; the policy is `static`.
     """
 
     method: str = ""

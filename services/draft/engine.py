@@ -23,7 +23,6 @@ from shared.ids import SessionId
 from shared.model.draft_runner import StackDraftRunner
 from shared.model.layer_stack import LayerStack
 from shared.speculation.drafting import draft_rounds
-from shared.speculation.methods.base import check_tree
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import Draft, RoundTask
 
@@ -139,7 +138,6 @@ class DraftEngine:
             try:
                 method = method_named(task.decision.method)
                 method.check(task.decision, means)
-                check_tree(method, task.decision)
                 method.check_shadow(task.shadow_exits, task.decision)
                 task.skip_set.check(means.num_layers)
                 attachment.check_task(task, attachment.boot_id)

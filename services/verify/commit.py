@@ -67,16 +67,17 @@ def commit_round(
         len(draft_tokens),
         observe(kept, 0 if used.is_off else arm_in_use(used), draft, shadow, verdict.path),
         verdict.path[:num_kept],
-        _tree_outcome(verdict, draft.parents) if draft and draft.parents else None,
+        _tree_outcome(verdict, draft.parents, num_kept) if draft and draft.parents else None,
     )
     return emitted, reason
 
 
-def _tree_outcome(verdict: Verdict, parents: Sequence[int]) -> TreeOutcome:
+def _tree_outcome(verdict: Verdict, parents: Sequence[int], num_kept: int) -> TreeOutcome:
     """Return what a draft that branched did; one that led off the way is on it."""
+    path = verdict.path[:num_kept]
     num_on_path = verdict.num_accepted + (verdict.source is TokenSource.RECOVERED)
-    on_chain = takewhile(lambda node: is_first_child(node, parents), verdict.path)
-    num_gained = verdict.num_accepted - sum(1 for _ in on_chain)
+    on_chain = takewhile(lambda node: is_first_child(node, parents), path)
+    num_gained = len(path) - sum(1 for _ in on_chain)
     return TreeOutcome(max(depths_of(parents)), num_on_path, num_gained)
 
 

@@ -23,7 +23,7 @@ from shared.rpc.convert import (
     tenant_from_proto,
 )
 from shared.speculation.arm import arm_in_use, arm_of
-from shared.speculation.methods.base import DraftMeans, check_tree
+from shared.speculation.methods.base import DraftMeans
 from shared.speculation.methods.registry import method_named
 from shared.speculation.vocabulary import (
     LAYERSKIP,
@@ -171,10 +171,9 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
             else defaults.stop_threshold
         ),
         reason="policy" if is_chosen else "pinned",
-        tree=_read_tree(message, rules, policy),
+        tree=_read_tree(message, rules, policy, method),
     )
     method_named(method).check(decision, rules.means)
-    check_tree(method_named(method), decision)
     if decision.max_draft_len > rules.max_draft_len:
         raise InvalidRequest(
             f"max_draft_len {decision.max_draft_len} exceeds this worker's {rules.max_draft_len}",
@@ -196,7 +195,7 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
 
 
 def _read_tree(
-    message: pb.SpeculationParams, rules: RequestRules, policy: str
+    message: pb.SpeculationParams, rules: RequestRules, policy: str, method: str
 ) -> TreeBudget | None:
     """Return how far drafts may branch.
 
@@ -216,7 +215,7 @@ def _read_tree(
         "speculation.tree_nodes",
         f"cannot be had with policy {policy!r}, which drafts chains; use {STATIC!r}",
     )
-    tree = TreeBudget(message.tree_nodes)
+    tree = method_named(method).tree_of(message.tree_nodes)
     if message.HasField("tree_width"):
         tree = replace(tree, max_width=message.tree_width)
     if message.HasField("tree_threshold"):

@@ -152,10 +152,10 @@ class SetSearcher:
         self.book.adopt(name, record)
 
     def note_round(self, session: Session, outcome: RoundOutcome) -> None:
-        """Take a committed round."""
+        """Take a committed round; what its siblings hit says nothing of the set."""
         if session.stream is None or outcome.decision.method not in (SWIFT, OFF):
             return
-        session.stream.note_round(session.skip_set, outcome.num_drafted, outcome.num_accepted)
+        session.stream.note_round(session.skip_set, outcome.depth, outcome.num_on_chain)
         self._rounds_unkept += 1
         if self._rounds_unkept >= KEEP_ROUNDS:
             self._keep()

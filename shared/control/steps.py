@@ -79,6 +79,11 @@ class RoundOutcome:
         """Draft steps but the closing one: k of a chain."""
         return self.num_drafted if self.tree is None else self.tree.depth
 
+    @property
+    def num_on_chain(self) -> int:
+        """Accepted drafts of the chain of first choices: what siblings hit is none of it."""
+        return self.num_accepted - (0 if self.tree is None else self.tree.num_gained)
+
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:

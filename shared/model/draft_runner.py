@@ -142,7 +142,9 @@ class StackDraftRunner:
             if len(indices) < len(rows):
                 x_RD = exits_RD.index_select(0, torch.tensor(indices, device=stack.device))
             if adapter_layer:
-                own = pack_rows([_alone(rows[index]) for index in indices], stack.rope_table_P1C)
+                own = pack_rows(
+                    _by_session([rows[index] for index in indices]), stack.rope_table_P1C
+                )
                 z_RD = stack.read_through_adapter(x_RD, adapter_layer, own, self._pool.layers)
             else:
                 z_RD = stack.read_exits(x_RD, [rows[index].exit_layer for index in indices])

@@ -39,6 +39,9 @@ def command(
     exit_layer: options.ExitLayer = None,
     draft_len: options.DraftLen = None,
     stop_threshold: options.StopThreshold = None,
+    tree_nodes: options.TreeNodes = None,
+    tree_width: options.TreeWidth = None,
+    tree_threshold: options.TreeThreshold = None,
     policy: options.Policy = "",
     task: options.Task = "",
 ) -> None:
@@ -47,7 +50,16 @@ def command(
         prompt="",
         sampling=options.make_sampling(temperature, seed=seed, top_p=top_p),
         limits=options.make_limits(max_new_tokens, stop),
-        speculation=options.make_speculation(method, exit_layer, draft_len, stop_threshold, policy),
+        speculation=options.make_speculation(
+            method,
+            exit_layer,
+            draft_len,
+            stop_threshold,
+            policy,
+            tree_nodes=tree_nodes,
+            tree_width=tree_width,
+            tree_threshold=tree_threshold,
+        ),
         session_key=new_session_key(),
         task=task,
     )

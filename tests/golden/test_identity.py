@@ -46,14 +46,15 @@ DRAFT_LENS = range(1, MAX_DRAFT_LEN + 1)
 PAGE_SIZES = (1, 4, 16)
 BATCHES = (1, 3)
 TREES = (None, TreeBudget(MAX_DRAFT_LEN, 3, 1.0), TreeBudget(MAX_DRAFT_LEN, 2, 0.6))
+COMBS = (TreeBudget(MAX_DRAFT_LEN, 10, 0.95), TreeBudget(2 * MAX_DRAFT_LEN, 4, 0.9))
 # Each method in each way to use it: threshold, and tree.
 FLAVOURS: tuple[tuple[str, float, TreeBudget | None], ...] = (
     *((LAYERSKIP, 0.0, tree) for tree in TREES),
-    (KANGAROO, 0.0, None),
+    *((KANGAROO, threshold, tree) for threshold, tree in zip((0.0, 0.6, 1.01), TREES, strict=True)),
     (KANGAROO, 0.6, None),
-    (KANGAROO, 1.01, None),
     (SWIFT, 0.0, None),
     (SWIFT, 0.8, None),
+    *((SWIFT, 0.0, comb) for comb in COMBS),
 )
 
 
@@ -114,7 +115,8 @@ def make_cell(
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_speculative_text_equals_plain_text(case: Case, shelf: ModelShelf, ties: TieCount) -> None:
-    options = HarnessOptions(page_size=case.page_size)
+    num_nodes = case.tree.max_nodes if case.tree else MAX_DRAFT_LEN
+    options = HarnessOptions(page_size=case.page_size, max_draft_len=num_nodes)
     stack, make_drafter = make_cell(shelf, case.kind, case.method, case.is_split)
     prompts = [make_prompt(case.draft_len % 3 + seed, 5 + 7 * seed) for seed in range(case.batch)]
     samplings = [sampled(seed) if case.is_sampled else GREEDY for seed in range(case.batch)]
@@ -196,7 +198,7 @@ class RandomPolicy:
         self.drawn.add((method, exit_layer))
         give_set(session, draw)
         threshold = draw.choice((0.0, 0.3, 0.7))
-        tree = draw.choice(TREES) if method == LAYERSKIP else None
+        tree = draw.choice((None, *COMBS) if method == SWIFT else TREES)
         exit_layer = 0 if method == SWIFT else exit_layer
         return Decision(method, exit_layer, draft_len, threshold, tree=tree)
 

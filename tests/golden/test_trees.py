@@ -19,9 +19,12 @@ from shared.ids import TokenId
 from shared.model.draft_runner import StackDraftRunner
 from shared.speculation.drafting import draft_rounds
 from shared.speculation.methods.base import Choice, DraftRow
+from shared.speculation.skip_set import SkipSet
 from shared.speculation.vocabulary import (
+    KANGAROO,
     LAYERSKIP,
     PLAIN_DECISION,
+    SWIFT,
     Decision,
     Draft,
     FinishReason,
@@ -38,6 +41,7 @@ from tests.engine_harness import (
     make_request,
     split_with,
 )
+from tests.golden.random_sets import stream_of
 from tests.golden.reference import GREEDY, ModelShelf, PlainPass, make_prompt, sampled
 from tests.golden.test_rounds import KvObserver, WorkObserver
 from tests.model_builder import MAX_CONTEXT_LEN, NUM_LAYERS, VOCAB_SIZE
@@ -111,13 +115,14 @@ class Ways:
     """Rounds with a whole tree each, one after the other; then plain ones."""
 
     ways: list[Ranks]
+    method: str = LAYERSKIP
     index: int = 0
 
     def decide(self, session: Session) -> Decision:
         """Return the decision of the next round; the exits take turns."""
         if self.index == len(self.ways):
             return PLAIN_DECISION
-        return Decision(LAYERSKIP, 1 + self.index % (NUM_LAYERS - 1), DEPTH, tree=WHOLE)
+        return Decision(self.method, 1 + self.index % (NUM_LAYERS - 1), DEPTH, tree=WHOLE)
 
     def take(self) -> Ranks:
         """Return the way of the round in hand, and go on to the next."""
@@ -127,20 +132,27 @@ class Ways:
 
 @pytest.mark.parametrize("first", range(WIDTH))
 @pytest.mark.parametrize(
-    ("kind", "page_size"), [("llama", 1), ("qwen3", 4), ("mistral-window", 16)]
+    ("kind", "page_size", "method"),
+    [
+        ("llama", 1, LAYERSKIP),
+        ("qwen3", 4, LAYERSKIP),
+        ("mistral-window", 16, LAYERSKIP),
+        ("mistral-window", 4, KANGAROO),
+    ],
 )
 def test_whatever_branch_is_right_kv_of_every_layer_equals_that_of_a_plain_pass(
-    kind: str, page_size: int, first: int, shelf: ModelShelf
+    kind: str, page_size: int, method: str, first: int, shelf: ModelShelf
 ) -> None:
     ways = all_ranks(first)
-    script = Ways([*ways, (MISS,)])
+    stack = shelf.adapted(kind) if method == KANGAROO else shelf.stack(kind)
+    script = Ways([*ways, (MISS,)], method)
     num_right = [len(way) - (way[-1] == MISS) for way in script.ways]
     prompt = make_prompt(8, 6)
     num_new = 1 + sum(m + 1 for m in num_right) + DEPTH + 1
     text = [*prompt, *shelf.plain(kind, prompt, num_new).token_ids]
-    observer = KvObserver(PlainPass(shelf.stack(kind), text))
+    observer = KvObserver(PlainPass(stack, text))
     with EngineHarness(
-        shelf.stack(kind),
+        stack,
         lambda cell, inbox: RankedDrafter(cell, inbox, text, script),
         HarnessOptions(page_size=page_size, max_draft_len=NUM_NODES),
         policy=script.decide,
@@ -176,19 +188,26 @@ def _as_tree(draft: Draft) -> Draft:
     return replace(draft, parents=tuple(range(-1, len(draft.draft_tokens) - 1)))
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral-window"])
+@pytest.mark.parametrize(
+    ("kind", "method"), [("llama", LAYERSKIP), ("mistral-window", LAYERSKIP), ("llama", SWIFT)]
+)
 @pytest.mark.parametrize("sampling", [GREEDY, sampled(1)], ids=["greedy", "sampled"])
 def test_a_tree_of_one_path_does_what_the_chain_does(
-    kind: str, sampling: SamplingParams, shelf: ModelShelf
+    kind: str, method: str, sampling: SamplingParams, shelf: ModelShelf
 ) -> None:
     # A tree that nothing makes branch: its rows are the chain's.
-    wished = Decision(LAYERSKIP, 2, 5, 0.3, tree=TreeBudget(5, 2, branch_threshold=0.0))
+    exit_layer = 2 if method == LAYERSKIP else 0
+    wished = Decision(method, exit_layer, 5, 0.3, tree=TreeBudget(5, 2, branch_threshold=0.0))
+
+    def skip(session: Session) -> Decision:
+        session.stream = stream_of(SkipSet.from_wire((5,)))
+        return wished
+
     requests = [
         make_request(
             make_prompt(index, 5 + 8 * index),
             30,
             session_id=f"ses-{index}",
-            wished=wished,
             sampling=sampling,
             num_logprobs=2,
         )
@@ -200,7 +219,7 @@ def test_a_tree_of_one_path_does_what_the_chain_does(
     for make_drafter in (FusedDrafter, OnePathDrafter):
         stack = shelf.stack(kind)
         before = (stack.num_row_layers, stack.num_head_rows)
-        with EngineHarness(stack, make_drafter) as cell:
+        with EngineHarness(stack, make_drafter, policy=skip) as cell:
             told.append(cell.run(*requests))
             pools.append(torch.stack(cell.pool.layers).clone())
         work.append((stack.num_row_layers - before[0], stack.num_head_rows - before[1]))

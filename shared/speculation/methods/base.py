@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from shared.errors import InvalidRequest
 from shared.ids import TokenId
 from shared.speculation.skip_set import SkipSet
 from shared.speculation.tree import RowPath
@@ -22,6 +21,7 @@ from shared.speculation.vocabulary import (
     RoundTask,
     SamplingParams,
     ShadowRead,
+    TreeBudget,
 )
 
 if TYPE_CHECKING:
@@ -149,13 +149,9 @@ class DraftingRound(Protocol):
 
 
 class Method(Protocol):
-    """One way of drafting.
-
-    drafts_trees: whether it makes use of a decision's tree.
-    """
+    """One way of drafting."""
 
     name: str
-    drafts_trees: bool
 
     def fault(self, means: DraftMeans) -> str:
         """Return what this method lacks to run at all, and how to mend it; empty: nothing."""
@@ -168,6 +164,10 @@ class Method(Protocol):
             given: what it would do by the cell's settings, at whatever method.
             means: what there is to draft with.
         """
+        ...
+
+    def tree_of(self, max_nodes: int) -> TreeBudget:
+        """Return how drafts of so many tokens branch, unless a request says otherwise."""
         ...
 
     def exit_layers(self, exits: Sequence[int], means: DraftMeans) -> Sequence[int]:
@@ -192,26 +192,14 @@ class Method(Protocol):
         ...
 
     def open_round(
-        self, task: RoundTask, table: "PageTable", history: Sequence[TokenId]
+        self, task: RoundTask, table: "PageTable", history: list[TokenId]
     ) -> DraftingRound:
         """Begin a round.
 
         Args:
             task: what is to be drafted.
             table: the session's pages.
-            history: tokens at positions [0, committed_len), where choosing goes by them; else none.
+            history: tokens at positions [0, committed_len), where choosing goes by them; else none;
+                the round's own.
         """
         ...
-
-
-def check_tree(method: Method, decision: Decision) -> None:
-    """Refuse a tree where a method drafts none.
-
-    Raises:
-        InvalidRequest: says what to leave out.
-    """
-    if decision.tree is not None and not method.drafts_trees:
-        raise InvalidRequest(
-            f"method {method.name!r} drafts no trees: leave tree_nodes out",
-            field="speculation.tree_nodes",
-        )

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 from shared.errors import InvalidRequest
 from shared.ids import TokenId
 from shared.speculation.methods.base import DraftMeans
-from shared.speculation.methods.layerskip import ChainRound, check_passed_exits
-from shared.speculation.vocabulary import KANGAROO, Decision, RoundTask
+from shared.speculation.methods.chain_round import ChainRound
+from shared.speculation.methods.layerskip import check_passed_exits, open_exit_round
+from shared.speculation.methods.tree_round import TreeRound
+from shared.speculation.vocabulary import KANGAROO, Decision, RoundTask, TreeBudget
 
 if TYPE_CHECKING:
     from shared.model.page_table import PageTable
@@ -35,7 +37,6 @@ class Kangaroo:
     """The method; keeps nothing between rounds."""
 
     name = KANGAROO
-    drafts_trees = False
 
     def fault(self, means: DraftMeans) -> str:
         """Say that there is no adapter to draft with."""
@@ -53,6 +54,10 @@ class Kangaroo:
         return Decision(
             KANGAROO, exit_layer, DEFAULT_DRAFT_LEN, DEFAULT_STOP_THRESHOLD, given.reason
         )
+
+    def tree_of(self, max_nodes: int) -> TreeBudget:
+        """Branch as trees do."""
+        return TreeBudget(max_nodes)
 
     def exit_layers(self, exits: Sequence[int], means: DraftMeans) -> Sequence[int]:
         """Return those that an adapter hangs on."""
@@ -79,7 +84,7 @@ class Kangaroo:
         return decision.exit_layer
 
     def open_round(
-        self, task: RoundTask, table: "PageTable", history: Sequence[TokenId]
-    ) -> ChainRound:
-        """Begin a chain of drafts that the head reads through the adapter."""
-        return ChainRound(task, table, list(history), through_adapter=True)
+        self, task: RoundTask, table: "PageTable", history: list[TokenId]
+    ) -> ChainRound | TreeRound:
+        """Begin a chain of drafts that the head reads through the adapter, or a tree of them."""
+        return open_exit_round(task, table, history, through_adapter=True)

@@ -15,21 +15,15 @@ together behind the last step, when the tokens before every row are known.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidRequest
 from shared.ids import TokenId
-from shared.speculation.methods.base import (
-    Choice,
-    DraftMeans,
-    DraftRow,
-    ExitStates,
-    HeadWish,
-    ShadowWish,
-)
+from shared.speculation.methods.base import DraftMeans
+from shared.speculation.methods.chain_round import ChainRound
 from shared.speculation.methods.tree_round import TreeRound
-from shared.speculation.vocabulary import LAYERSKIP, Decision, Draft, RoundTask, ShadowRead
+from shared.speculation.vocabulary import LAYERSKIP, Decision, RoundTask, TreeBudget
 
 if TYPE_CHECKING:
     from shared.model.page_table import PageTable
@@ -39,7 +33,6 @@ class LayerSkip:
     """The method; keeps nothing between rounds."""
 
     name = LAYERSKIP
-    drafts_trees = True
 
     def fault(self, means: DraftMeans) -> str:
         """Two layers are enough."""
@@ -48,6 +41,10 @@ class LayerSkip:
     def complete(self, given: Decision, means: DraftMeans) -> Decision:
         """The cell's settings are made for this method."""
         return replace(given, method=LAYERSKIP)
+
+    def tree_of(self, max_nodes: int) -> TreeBudget:
+        """Branch as trees do."""
+        return TreeBudget(max_nodes)
 
     def exit_layers(self, exits: Sequence[int], means: DraftMeans) -> Sequence[int]:
         """Return those of the settings."""
@@ -70,13 +67,18 @@ class LayerSkip:
         return decision.exit_layer
 
     def open_round(
-        self, task: RoundTask, table: "PageTable", history: Sequence[TokenId]
-    ) -> "ChainRound | TreeRound":
+        self, task: RoundTask, table: "PageTable", history: list[TokenId]
+    ) -> ChainRound | TreeRound:
         """Begin a chain of drafts at the task's exit, or a tree of them."""
-        tree = task.decision.tree
-        if tree is not None:
-            return TreeRound(task, table, tree, history)
-        return ChainRound(task, table, list(history))
+        return open_exit_round(task, table, history)
+
+
+def open_exit_round(
+    task: RoundTask, table: "PageTable", history: list[TokenId], *, through_adapter: bool = False
+) -> ChainRound | TreeRound:
+    """Begin a round whose rows run to the task's exit: a chain, or a tree where one may be."""
+    kind = ChainRound if task.decision.tree is None else TreeRound
+    return kind(task, table, history, through_adapter)
 
 
 def check_passed_exits(exits: Sequence[int], decision: Decision) -> None:
@@ -89,94 +91,4 @@ def check_passed_exits(exits: Sequence[int], decision: Decision) -> None:
     if list(exits) != [each for each in range(1, own) if each in exits]:
         raise InvalidRequest(
             f"shadow_exits {tuple(exits)} must ascend and lie in [1, {own})", field="shadow_exits"
-        )
-
-
-@dataclass(slots=True)
-class ChainRound:
-    """One chain of drafts while it is made, and a closing row behind it.
-
-    through_adapter: whether the exit is read through its draft adapter.
-    """
-
-    task: RoundTask
-    table: "PageTable"
-    history: list[TokenId]
-    tokens: list[TokenId] = field(default_factory=list)
-    confidences: list[float] = field(default_factory=list)
-    is_stopped: bool = False
-    is_done: bool = False
-    kept: ExitStates | None = None
-    through_adapter: bool = False
-
-    def __post_init__(self) -> None:
-        if self.task.shadow_exits:
-            self.kept = {exit_layer: [] for exit_layer in self.task.shadow_exits}
-
-    def next_rows(self) -> Sequence[DraftRow]:
-        """Return the row of the next step: the pending token's or the last draft's."""
-        if self.is_done:
-            return ()
-        task = self.task
-        num_drafts = len(self.tokens)
-        position = task.committed_len - 1 + num_drafts
-        head = None
-        if not self.is_stopped:
-            history = self.history if task.sampling.needs_history else ()
-            head = HeadWish(task.sampling, position + 1, task.prompt_len, history)
-        row = DraftRow(
-            self.table,
-            self.tokens[-1] if self.tokens else task.pending_tokens[0],
-            position,
-            task.decision.exit_layer,
-            task.exit_slot,
-            num_drafts,
-            head,
-            self.kept,
-            through_adapter=self.through_adapter,
-        )
-        return (row,)
-
-    def shadow_wish(self) -> ShadowWish | None:
-        """Return what was kept, with what choosing behind each of the k + 1 rows needs."""
-        if self.kept is None:
-            return None
-        task = self.task
-        positions = range(task.committed_len, task.committed_len + len(self.tokens) + 1)
-        heads = [
-            HeadWish(
-                task.sampling,
-                position,
-                task.prompt_len,
-                self.history[:position] if task.sampling.needs_history else (),
-            )
-            for position in positions
-        ]
-        return ShadowWish(self.kept, heads)
-
-    def note(self, choices: Sequence[Choice]) -> None:
-        """Take the token of the step; none: that was the closing row."""
-        if not choices:
-            self.is_done = True
-            return
-        (choice,) = choices
-        self.tokens.append(choice.token_id)
-        self.history.append(choice.token_id)
-        self.confidences.append(choice.confidence)
-        decision = self.task.decision
-        self.is_stopped = (
-            len(self.tokens) == decision.max_draft_len
-            or choice.confidence < decision.stop_threshold
-            or choice.token_id in self.task.stop_token_ids
-        )
-
-    def to_draft(self, shadow: tuple[ShadowRead, ...]) -> Draft:
-        """Return the finished draft."""
-        return Draft(
-            self.task.session_id,
-            self.task.round_index,
-            tuple(self.tokens),
-            tuple(self.confidences),
-            self.task.exit_slot,
-            shadow=shadow,
         )

@@ -9,19 +9,20 @@ There are k passes for k drafts and no closing row, as nothing is handed over bu
 embeds them itself and runs from layer 0 on. Kept attention sub-layers write approximate KV at
 [n-1, n-1+k) of the session's pages and read it there behind the exact KV of [0, n-1); verification
 overwrites it in every layer, so that no round reads what an earlier draft wrote. Which sub-layers
-are skipped comes with the task: `shared.control.skip_search` finds them.
+are skipped comes with the task: `shared.control.skip_search` finds them. Where the decision allows
+a tree, leaves stand beside the chain's unsure choices: see `comb_round`.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.errors import InvalidRequest
 from shared.ids import TokenId
-from shared.speculation.methods.base import DraftMeans, DraftRow
-from shared.speculation.methods.layerskip import ChainRound
+from shared.speculation.methods.base import DraftMeans
+from shared.speculation.methods.comb_round import BRANCH_THRESHOLD, MAX_WIDTH, CombRound
+from shared.speculation.methods.skipping_round import SkippingRound
 from shared.speculation.skip_set import MIN_LAYERS
-from shared.speculation.vocabulary import SWIFT, Decision, RoundTask
+from shared.speculation.vocabulary import SWIFT, Decision, RoundTask, TreeBudget
 
 if TYPE_CHECKING:
     from shared.model.page_table import PageTable
@@ -35,7 +36,6 @@ class Swift:
     """The method; keeps nothing between rounds."""
 
     name = SWIFT
-    drafts_trees = False
 
     def fault(self, means: DraftMeans) -> str:
         """Say that there is nothing to skip."""
@@ -49,6 +49,10 @@ class Swift:
     def complete(self, given: Decision, means: DraftMeans) -> Decision:
         """Draft to the end, as long and as sure as published: the cell's settings are of exits."""
         return Decision(SWIFT, 0, MAX_DRAFT_LEN, STOP_THRESHOLD, given.reason)
+
+    def tree_of(self, max_nodes: int) -> TreeBudget:
+        """Put as many leaves beside every unsure choice as published."""
+        return TreeBudget(max_nodes, MAX_WIDTH, BRANCH_THRESHOLD)
 
     def exit_layers(self, exits: Sequence[int], means: DraftMeans) -> Sequence[int]:
         """Return 0 alone: drafts have no exit."""
@@ -81,17 +85,8 @@ class Swift:
         return 0
 
     def open_round(
-        self, task: RoundTask, table: "PageTable", history: Sequence[TokenId]
-    ) -> "SkippingRound":
-        """Begin a chain of drafts by the model less the task's skip set."""
-        return SkippingRound(task, table, list(history))
-
-
-class SkippingRound(ChainRound):
-    """One chain of drafts while it is made, without a row behind the last one."""
-
-    def next_rows(self) -> Sequence[DraftRow]:
-        """Return the row of the next step; none once the chain has stopped."""
-        if self.is_stopped:
-            return ()
-        return tuple(replace(row, skip_set=self.task.skip_set) for row in super().next_rows())
+        self, task: RoundTask, table: "PageTable", history: list[TokenId]
+    ) -> SkippingRound:
+        """Begin a chain of drafts by the model less the task's skip set, or a comb of them."""
+        kind = SkippingRound if task.decision.tree is None else CombRound
+        return kind(task, table, history)

@@ -14,24 +14,12 @@ chain is wanted of every row here. A tree that never branched is a chain.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from shared.ids import TokenId
-from shared.speculation.methods.base import (
-    Choice,
-    DraftRow,
-    ExitStates,
-    HeadWish,
-    ShadowWish,
-)
-from shared.speculation.tree import PENDING, RowPath, is_chain
-from shared.speculation.vocabulary import Draft, RoundTask, ShadowRead, TreeBudget
-
-if TYPE_CHECKING:
-    from shared.model.page_table import PageTable
-
-# Of a token that is not the draft's own choice.
-NO_CONFIDENCE = 0.0
+from shared.speculation.methods.base import Choice, DraftRow, HeadWish, ShadowWish
+from shared.speculation.methods.growing_draft import NO_CONFIDENCE, GrowingDraft
+from shared.speculation.tree import PENDING, RowPath
 
 
 class _Wanted(NamedTuple):
@@ -44,28 +32,16 @@ class _Wanted(NamedTuple):
 
 
 @dataclass(slots=True)
-class TreeRound:
+class TreeRound(GrowingDraft):
     """One round; rows run to the exit of its task, level by level.
 
     paths: of all rows so far, that of the pending token first.
     """
 
-    task: RoundTask
-    table: "PageTable"
-    budget: TreeBudget
-    history: Sequence[TokenId]
-    tokens: list[TokenId] = field(default_factory=list)
-    confidences: list[float] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
     paths: list[RowPath] = field(default_factory=lambda: [(0,)])
-    kept: ExitStates | None = None
     # Rows of the next step, and those among them that wish a head: the chain's own first.
     _level: list[int] = field(default_factory=lambda: [0])
     _wishing: list[int] = field(default_factory=lambda: [0])
-
-    def __post_init__(self) -> None:
-        if self.task.shadow_exits:
-            self.kept = {exit_layer: [] for exit_layer in self.task.shadow_exits}
 
     def next_rows(self) -> Sequence[DraftRow]:
         """Return the rows of the next level."""
@@ -83,6 +59,7 @@ class TreeRound:
                 self._head(row, self.budget.max_width - 1) if row in wishing else None,
                 self.kept,
                 None if is_chain_so_far else self.paths[row],
+                self.through_adapter,
             )
             for row in self._level
         ]
@@ -105,7 +82,7 @@ class TreeRound:
         main_row, main_choice = chosen[0]
         is_stopped = self._ends(main_row, main_choice.token_id, main_choice.confidence)
         # What the chain may still need is not for branches.
-        num_kept_free = 0 if is_stopped else self._longest - len(self.paths[main_row])
+        num_kept_free = 0 if is_stopped else self.longest - len(self.paths[main_row])
         num_spare = self.budget.max_nodes - len(self.tokens) - 1 - num_kept_free
         wanted = list(self._wanted(chosen))[: 1 + max(0, num_spare)]
         has_room = num_spare > len(wanted) - 1
@@ -115,17 +92,9 @@ class TreeRound:
             if may_go_on and not self._ends(node.row, node.token_id, self._sureness(node)):
                 self._wishing.append(row)
 
-    @property
-    def _longest(self) -> int:
-        return min(self.task.decision.max_draft_len, self.budget.max_nodes)
-
     def _ends(self, row: int, token_id: TokenId, confidence: float) -> bool:
         """Say whether nothing is drafted behind a token that follows a row."""
-        return (
-            len(self.paths[row]) >= self._longest
-            or confidence < self.task.decision.stop_threshold
-            or token_id in self.task.stop_token_ids
-        )
+        return self.ends(len(self.paths[row]), token_id, confidence)
 
     def _sureness(self, node: _Wanted) -> float:
         """Return a confidence to go by: nobody knows that of a sibling."""
@@ -148,8 +117,7 @@ class TreeRound:
 
     def _add(self, node: _Wanted) -> int:
         """Add a node and return its row."""
-        self.tokens.append(node.token_id)
-        self.confidences.append(node.confidence)
+        self.add(node.token_id, node.confidence)
         self.parents.append(node.row + PENDING)
         row = len(self.tokens)
         self.paths.append((*self.paths[node.row], row))
@@ -161,15 +129,3 @@ class TreeRound:
         if self.kept is None:
             return None
         return ShadowWish(self.kept, [self._head(row) for row in range(len(self.paths))])
-
-    def to_draft(self, shadow: tuple[ShadowRead, ...]) -> Draft:
-        """Return the finished draft."""
-        return Draft(
-            self.task.session_id,
-            self.task.round_index,
-            tuple(self.tokens),
-            tuple(self.confidences),
-            self.task.exit_slot,
-            shadow=shadow,
-            parents=() if is_chain(self.parents) else tuple(self.parents),
-        )

@@ -46,7 +46,7 @@ def draft(
         Decision(LAYERSKIP, 2, depth, stop_threshold, tree=tree),
         PENALISED, frozenset({STOP_ID}),
     )  # fmt: skip
-    making, steps = TreeRound(task, TABLE, tree, HISTORY), []
+    making, steps = TreeRound(task, TABLE, HISTORY), []
     while rows := making.next_rows():
         steps.append([row.row_index for row in rows])
         choices = []

@@ -216,6 +216,14 @@ def test_a_tree_is_what_was_asked_with_defaults_for_the_rest() -> None:
     )
 
 
+def test_a_comb_of_swift_is_as_wide_as_published_unless_it_is_said() -> None:
+    wish = pb.SpeculationParams(method=SWIFT, tree_nodes=8)
+    request = read_request(make(speculation=wish), replace(RULES, policy="goodput"))
+    assert (request.policy, request.wished.tree) == ("static", TreeBudget(8, 10, 0.95))
+    wish = pb.SpeculationParams(method=SWIFT, tree_nodes=8, tree_width=3, tree_threshold=0.5)
+    assert read_request(make(speculation=wish), RULES).wished.tree == TreeBudget(8, 3, 0.5)
+
+
 def test_a_draft_length_of_zero_is_off() -> None:
     wish = pb.SpeculationParams(max_draft_len=0)
     assert read_request(make(speculation=wish), RULES).wished.is_off
@@ -287,9 +295,8 @@ def test_kangaroo_may_be_planned_at_its_adapters_and_by_its_own_rounds_alone() -
         ({}, RULES, "speculation.method", "train one with `shortstack train kangaroo`"),
         ({"exit_layer": 2}, ADAPTED, "speculation.exit_layer", "drafts at 1, 3"),
         ({"policy": "del"}, ADAPTED, "speculation.policy", "use one of goodput, static"),
-        ({"tree_nodes": 4}, ADAPTED, "speculation.tree_nodes", "kangaroo"),
     ],
-    ids=["no adapter", "other exit", "policy of exits", "tree"],
+    ids=["no adapter", "other exit", "policy of exits"],
 )
 def test_what_kangaroo_cannot_do_is_refused(
     fields: dict[str, Any], rules: RequestRules, field: str, message: str
@@ -324,7 +331,6 @@ def test_drafts_of_swift_are_long_sure_and_have_no_exit() -> None:
         (pb.SpeculationParams(method=SWIFT, exit_layer=2), 4, "method swift has none"),
         (pb.SpeculationParams(method=SWIFT, policy="del"), 4, "use one of goodput, static"),
         (pb.SpeculationParams(method=SWIFT), 2, "a model of 2 has none"),
-        (pb.SpeculationParams(method=SWIFT, tree_nodes=3, policy="static"), 4, "no trees"),
     ],
 )
 def test_what_swift_cannot_do_is_said(
