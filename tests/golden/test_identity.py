@@ -162,7 +162,9 @@ def test_speculative_text_equals_plain_text(case: Case, shelf: ModelShelf, ties:
             ties.compare(recorded.token_ids, expected, plain.gaps, f"{case}, transformers")
         assert recorded.summary.num_drafts > 0 or len(recorded.token_ids) <= 2
         if case.threshold > 1:
-            assert {each.draft_len for each in recorded.rounds} <= {0, 1}
+            # One draft, and its siblings if it may have any.
+            most = case.tree.max_width if case.tree else 1
+            assert max(each.draft_len for each in recorded.rounds) <= most
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, sampled(2)], ids=["greedy", "sampled"])
