@@ -7,15 +7,17 @@
 `texts` lets the model write, at temperature 1, what adapters learn from best. `measure` drives
 `shortstack bench kangaroo` as a user would: a table, and for each exit by how much the accepted
 length of the adapter exceeds that of the raw exit. Writes
-bench/results/kangaroo-MODEL-MACHINE.json, with what the adapters' files say of their training.
+bench/results/kangaroo-MODEL-MACHINE.json, with what the adapters' files say of their training and,
+of a model that a run of ours made (its report.json lies beside it), what came of that.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,6 +52,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     replayed.add_argument("--model", type=absolute, required=True, help="the frozen model")
     replayed.add_argument("--adapters", type=absolute, required=True, help="their folder")
     replayed.add_argument("--prompts", type=absolute, nargs="+", required=True, help="JSONL files")
+    replayed.add_argument("--name", help="of the model in the figures; default: its folder's")
     replayed.add_argument("--limit", type=int, default=0, help="prompts of each file; 0: all")
     replayed.add_argument("--prompt-len", type=int, default=64, help="tokens kept of each prompt")
     replayed.add_argument("--max-new-tokens", type=int, default=200)
@@ -106,9 +109,25 @@ def measure(options: argparse.Namespace) -> None:
     result["training"] = {
         card["exit_layer"]: {"data": card["data"], "num_steps": card["num_steps"]} for card in cards
     }
+    report = options.model.parent / "report.json"
+    if report.is_file():
+        result["model_training"] = training_of(json.loads(report.read_text("utf-8")))
+    result["model"] = options.name or result["model"]
     path = RESULTS / f"kangaroo-{result['model']}-{machine_slug(result['machine'])}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(path)
+
+
+def training_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run of ours says of the model that it made."""
+    recipe = report["config"]["recipe"]
+    return {
+        "num_steps": report["num_steps"],
+        "num_tokens": report["num_tokens"],
+        "train_s": report["train_s"],
+        "recipe": {name: recipe[name] for name in ("p_max", "curriculum", "exit_distillation")},
+        "loss": {name: text["cross_entropy"][-1] for name, text in report["scores"].items()},
+    }
 
 
 if __name__ == "__main__":

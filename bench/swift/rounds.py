@@ -20,7 +20,7 @@ from shared.speculation.acceptance import judge
 from shared.speculation.drafting import draft_rounds
 from shared.speculation.methods.swift import STOP_THRESHOLD, Swift
 from shared.speculation.skip_set import SkipSet
-from shared.speculation.tree import chain_in, num_shared, row_paths
+from shared.speculation.tree import depths_of, is_first_child, row_paths
 from shared.speculation.vocabulary import SWIFT, Decision, RoundTask, TreeBudget
 
 DRAFT_LEN = 7
@@ -68,8 +68,9 @@ def play_round(
     num_drafted, num_accepted = len(draft.draft_tokens), verdict.num_accepted
     accepted = draft.draft_tokens[:num_accepted]
     if draft.parents:
-        chain = chain_in(draft.parents)
-        num_drafted, num_accepted = len(chain), num_shared(verdict.path, chain)
+        # The chain of a comb is as deep as the comb, and only its last node is a leaf.
+        num_drafted = max(depths_of(draft.parents))
+        num_accepted = sum(is_first_child(node, draft.parents) for node in verdict.path)
         accepted = tuple(draft.draft_tokens[node] for node in verdict.path)
     known = tuple(text.tokens[n : n + len(accepted) + 1])
     return Played(

@@ -6,11 +6,12 @@ ranks   0    0    2        where among its siblings a forced comb has it: the ch
 """
 
 import random
-from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from services.verify.session import Emitted, Session
+from services.verify.session import Session
+from shared.control.skip_search.stream_record import StreamRecord
 from shared.speculation.vocabulary import (
     PLAIN_DECISION,
     SWIFT,
@@ -29,6 +30,7 @@ from tests.engine_harness import (
 from tests.golden.random_sets import give_set
 from tests.golden.reference import GREEDY, ModelShelf, PlainPass, make_prompt, sampled
 from tests.golden.test_rounds import KvObserver, WorkObserver
+from tests.golden.test_set_search import searching, swift_request
 from tests.golden.test_trees import DEPTH, MISS, WIDTH, RankedDrafter, Ranks, Ways
 from tests.model_builder import NUM_LAYERS
 
@@ -93,10 +95,6 @@ def test_wherever_a_comb_is_right_kv_of_every_layer_equals_that_of_a_plain_pass(
     assert recorded.token_ids == text[len(prompt) :]
 
 
-def _drafted(recorded: Sequence[Emitted]) -> list[Emitted]:
-    return [each for each in recorded if each.draft_len]
-
-
 @pytest.mark.parametrize("is_split", [False, True], ids=["fused", "split"])
 @pytest.mark.parametrize("sampling", [GREEDY, sampled(4)], ids=["greedy", "sampled"])
 def test_leaves_are_hit_and_change_no_text(
@@ -114,9 +112,29 @@ def test_leaves_are_hit_and_change_no_text(
     with EngineHarness(shelf.stack("llama"), make_drafter, options, policy=decide) as cell:
         [recorded] = cell.run(make_request(prompt, num_new, sampling=sampling))
     assert recorded.token_ids == shelf.plain("llama", prompt, num_new, sampling).token_ids
-    gained = [each.tree.num_gained for each in _drafted(recorded.rounds) if each.tree]
+    gained = [each.tree.num_gained for each in recorded.rounds if each.tree]
     assert sum(gained) > 0, "no leaf was hit"
     assert max(gained) == 1, "a round brought more than one leaf"
+
+
+def test_a_streams_acceptance_is_that_of_its_chains(shelf: ModelShelf) -> None:
+    cell, searcher = searching(shelf, share=0.0)
+    request = replace(swift_request(1), wished=Decision(SWIFT, 0, 2, tree=TreeBudget(7, 7, 0.95)))
+    with cell:
+        [recorded] = cell.run(request)
+    [stream] = searcher.book
+    drafted = [each for each in recorded.rounds if each.draft_len]
+    assert len(drafted) == stream.record.num_rounds
+    expected = StreamRecord(stream.record.skip_set)
+    for each in drafted:
+        num_accepted = each.sources.count(TokenSource.ACCEPTED)
+        # Where a round has no room for leaves it is a chain.
+        num_gained, chain_len = 0, each.draft_len
+        if each.tree is not None:
+            num_gained, chain_len = each.tree.num_gained, each.tree.depth
+        expected.note_acceptance(chain_len, num_accepted - num_gained)
+    assert stream.record.acceptance == expected.acceptance
+    assert any(each.tree and each.tree.num_gained for each in drafted), "no leaf was hit"
 
 
 def test_leaves_cost_rows_of_verification_alone(shelf: ModelShelf) -> None:
