@@ -147,7 +147,7 @@ class DraftEngine:
             sound.append(task)
         drafts += draft_rounds(sound, runner)
         self.num_rounds += len(tasks)
-        self.num_draft_steps += sum(len(draft.draft_tokens) + 1 for draft in drafts)
+        self.num_draft_steps += runner.num_rows
         return drafts
 
     def _remember(self, draft: Draft) -> None:

@@ -33,11 +33,15 @@ from shared.speculation.vocabulary import RoundTask, ShadowRead
 
 
 class StackDraftRunner:
-    """Runs draft steps on a layer stack in a pool; implements `DraftRunner`."""
+    """Runs draft steps on a layer stack in a pool; implements `DraftRunner`.
+
+    num_rows: of all steps so far.
+    """
 
     def __init__(self, stack: LayerStack, pool: KVPool) -> None:
         self._stack = stack
         self._pool = pool
+        self.num_rows = 0
 
     def open_table(self, task: RoundTask) -> PageTable:
         """Return the session's page table, checked against the pool."""
@@ -50,6 +54,7 @@ class StackDraftRunner:
     def step(self, rows: Sequence[DraftRow]) -> list[Choice]:
         """Run one step; writes the rows' KV and, of those with an exit, their states there."""
         stack = self._stack
+        self.num_rows += len(rows)
         exits_RD = self._run_groups(rows)
         wishes = [(index, row.head) for index, row in enumerate(rows) if row.head is not None]
         if not wishes:

@@ -15,5 +15,6 @@ class SkippingRound(ChainRound):
         """Return the row of the next step; none once the chain has stopped."""
         if self.is_stopped:
             return ()
+        # By name: `super()` without words finds no class in a dataclass with slots.
         rows = ChainRound.next_rows(self)
         return tuple(replace(row, skip_set=self.task.skip_set) for row in rows)
