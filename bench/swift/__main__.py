@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from bench import swift
 from bench.decode import RESULTS, absolute, machine_slug
-from bench.swift.figures import run
+from bench.swift.figures import run, run_combs
 from bench.swift.texts import Bench
 from shared.telemetry.machine import describe_machine
 
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--tokens", type=int, default=224, help="of each text")
     parser.add_argument("--share", type=float, default=0.02, help="of the time, for the search")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--combs", action="store_true", help="combs alone, without any time")
     parser.add_argument("--out", type=absolute)
     options = parser.parse_args(arguments)
     if options.threads:
@@ -45,8 +46,10 @@ def main(arguments: list[str]) -> None:
     tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
     bench = Bench(options.model, [tokenizer.encode(each).ids for each in prompts], options.tokens)
     machine = asdict(describe_machine())
-    figures = {"model": options.model.name, "machine": machine} | run(bench, options.share)
-    out = options.out or RESULTS / f"swift-{options.model.name}-{machine_slug(machine)}.json"
+    found = run_combs(bench) if options.combs else run(bench, options.share)
+    figures = {"model": options.model.name, "machine": machine} | found
+    name = f"swift{'-combs' * options.combs}-{options.model.name}-{machine_slug(machine)}"
+    out = options.out or RESULTS / f"{name}.json"
     out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
     print(out)
