@@ -9,6 +9,7 @@ from shared.speculation.vocabulary import FinishReason, SamplingParams, TokenSou
 from shortstack.client import CompletionBuilder
 from shortstack.commands.generate import summarize
 from shortstack.events import Finished, Started, Tokens, event_from_proto
+from shortstack.options import make_speculation
 from shortstack.request import Limits, Request, Speculation, Turn
 
 
@@ -32,6 +33,14 @@ def test_wishes_that_were_not_uttered_stay_absent() -> None:
 def test_a_draft_length_of_zero_is_a_wish() -> None:
     message = Request("text", speculation=Speculation(max_draft_len=0)).to_proto()
     assert message.speculation.HasField("max_draft_len")
+
+
+def test_flags_of_trees_are_wishes_of_their_own() -> None:
+    given = make_speculation("swift", None, 4, None, tree_nodes=8, tree_width=3, tree_threshold=0.5)
+    message = Request("text", speculation=given).to_proto().speculation
+    assert (message.tree_nodes, message.tree_width, message.tree_threshold) == (8, 3, 0.5)
+    chain = Request("text", speculation=make_speculation("swift", None, 4, None)).to_proto()
+    assert not chain.speculation.HasField("tree_nodes")
 
 
 def test_a_request_carries_its_options() -> None:
