@@ -17,7 +17,7 @@ DRAFT_SIGNALS = (
         "shortstack_draft_steps_total",
         Kind.COUNTER,
         "rows",
-        "Draft steps, one per row and round, closing ones included; tokens beside a chain have none.",
+        "Draft steps, one per row, closing ones included; tokens beside a chain have none.",
         DRAFT,
     ),
     Signal(
