@@ -157,7 +157,7 @@ def make_speculation(
         raise UsageError(f"--method {OFF} drafts nothing: leave --tree-nodes out")
     if tree_nodes is not None and policy not in ("", STATIC):
         raise UsageError(
-            f"--policy {policy} drafts chains: with --tree-nodes use {STATIC} or leave --policy out"
+            f"--policy {policy} takes no tree: with --tree-nodes use {STATIC} or leave --policy out"
         )
     return Speculation(
         method=method or "",
