@@ -6,7 +6,7 @@ where it is wrong the right token is among its next best as often as its hits sa
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from shared.control.evidence.observation import Observation, observe
@@ -78,10 +78,11 @@ class TreeWorld:
     def play(self, decision: Decision) -> Played:
         """Draft and verify a round that is not off."""
         tree = decision.tree or TreeBudget(decision.max_draft_len, 2, 0.0)
+        branching = replace(decision, tree=tree)
         task = RoundTask(
-            SessionId("s"), 0, TABLE.extents, 0, (TokenId(0),), 5, 2, decision, SamplingParams()
+            SessionId("s"), 0, TABLE.extents, 0, (TokenId(0),), 5, 2, branching, SamplingParams()
         )
-        making = TreeRound(task, TABLE, tree, [])
+        making = TreeRound(task, TABLE, [])
         known: dict[int, Choice] = {}
         while rows := making.next_rows():
             wishing = [row.row_index for row in rows if row.head is not None]
