@@ -25,8 +25,8 @@ from shared.speculation.tree_costs import (
 
 SEARCH_LOOKS = 16
 # Gain over the chain that branches must promise to be taken up, and to be kept.
-MIN_ON_GAIN = 0.03
-MIN_GAIN = 0.01
+MIN_ON_GAIN = 0.08
+MIN_GAIN = 0.05
 # Asked beside it of branches that were never tried; halved after so many rounds that branched.
 MAX_DOUBT = 0.05
 NUM_DOUBTED = 8.0
