@@ -62,10 +62,12 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
 def judge_bound(found: Interval, bound: float, max_width: float) -> Finding:
     """Say whether the median is at most the bound.
 
-    max_width: a wider interval says nothing, unless all of it lies beyond the bound.
+    max_width: a wider interval says nothing, unless all of it lies on one side of the bound.
     """
     if found.low > bound:
         return Finding.MISSED
+    if found.high <= bound:
+        return Finding.MET
     if found.width > max_width:
         return Finding.NOT_RESOLVED
     return Finding.MET if found.median <= bound else Finding.MISSED

@@ -2,7 +2,8 @@
 
 Two stacks are up at once and take turns: one without any telemetry, one that traces at the default
 sampling ratio and whose metrics are scraped; with `--all` a third one, which traces every request.
-Spans go to a receiver in this process, so its work is in the figures too. `--with` sets more
+Of two stacks that are all alike the one started first is some percent slower, so they are brought
+up twice, in one order and in the other, and a block is made of turns of both times. Spans go to a receiver in this process, so its work is in the figures too. `--with` sets more
 variables on the stacks with telemetry, to measure something else together with it.
 """
 
@@ -45,8 +46,8 @@ def command(
     max_new_tokens: options.MaxNewTokens = 64,
     limit: Annotated[int, typer.Option(min=0, help="Prompts of each file; 0: all.")] = 4,
     blocks: Annotated[
-        int, typer.Option(min=1, help="Blocks (off, on, on, off) at each load.")
-    ] = 100,
+        int, typer.Option(min=1, help="Blocks (off, on, on, off; twice) at each load.")
+    ] = 60,
     traces_all: Annotated[
         bool, typer.Option("--all", help="Also measure a stack that traces every request.")
     ] = False,
@@ -106,17 +107,21 @@ async def measure(
     machine = asdict(describe_machine())
     spans: list[ReceivedSpan] = []
     measured = Measured([], [], [])
-    num_turns = len(numbers) * num_blocks * (8 if traces_all else 4)
+    num_turns = 2 * len(numbers) * num_blocks * (8 if traces_all else 4)
     async with SpanReceiver("127.0.0.1:0", spans.extend) as receiver:
-        opened = open_subjects(config, receiver.address, environ, has_all=traces_all)
         with TurnProgress(num_turns) as progress:
             watcher = progress.watcher()
-            async with opened as subjects:
-                for num_clients in numbers:
-                    watcher.on_stage(f"{num_clients} clients")
-                    measured += await take_turns(
-                        subjects, requests, num_clients, num_blocks, watcher.on_turn
-                    )
+            for is_reversed in (False, True):
+                watcher.on_stage("bringing the stacks up")
+                opened = open_subjects(
+                    config, receiver.address, environ, has_all=traces_all, is_reversed=is_reversed
+                )
+                async with opened as subjects:
+                    for num_clients in numbers:
+                        watcher.on_stage(f"{num_clients} clients")
+                        measured += await take_turns(
+                            subjects, requests, num_clients, num_blocks, watcher.on_turn
+                        )
     return {
         "machine": machine,
         "num_spans_received": len(spans),

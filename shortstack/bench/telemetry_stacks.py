@@ -33,7 +33,12 @@ class Subject:
 
 @asynccontextmanager
 async def open_subjects(
-    plain: StackConfig, endpoint: str, more: Mapping[str, str], *, has_all: bool
+    plain: StackConfig,
+    endpoint: str,
+    more: Mapping[str, str],
+    *,
+    has_all: bool,
+    is_reversed: bool = False,
 ) -> AsyncIterator[dict[str, Subject]]:
     """Bring a stack up for each mode.
 
@@ -42,6 +47,7 @@ async def open_subjects(
         endpoint: where the others send spans.
         more: variables of the others.
         has_all: whether there is one that traces every request.
+        is_reversed: whether the stack without telemetry is started last.
     """
     ports = {f"{PREFIX}{name}__METRICS_LISTEN": "127.0.0.1:0" for name in METRICS_SERVICES}
     seen = replace(plain, otlp=endpoint, environ={**plain.environ, **ports, **more})
@@ -50,7 +56,7 @@ async def open_subjects(
         configs[ALL] = replace(seen, sampling_ratio=1.0)
     async with AsyncExitStack() as exits:
         subjects = {}
-        for mode, config in configs.items():
+        for mode, config in reversed(configs.items()) if is_reversed else configs.items():
             stack = await exits.enter_async_context(Stack(config))
             client = await exits.enter_async_context(Client(stack.target))
             await exits.enter_async_context(scraped(stack))

@@ -58,6 +58,16 @@ class BlockCpu:
     off_num_tokens: int
     on_num_tokens: int
 
+    def with_part(self, other: "BlockCpu") -> "BlockCpu":
+        """Return this block with another part of it."""
+        return replace(
+            self,
+            off_cpu_s=self.off_cpu_s + other.off_cpu_s,
+            on_cpu_s=self.on_cpu_s + other.on_cpu_s,
+            off_num_tokens=self.off_num_tokens + other.off_num_tokens,
+            on_num_tokens=self.on_num_tokens + other.on_num_tokens,
+        )
+
     @property
     def per_token(self) -> tuple[float, float]:
         """CPU time per token with telemetry, and without."""
@@ -148,10 +158,12 @@ def figures_of(measured: Measured) -> list[dict[str, Any]]:
 def _figures(mode: str, num_clients: int, measured: Measured) -> dict[str, Any]:
     turns = [turn for turn in measured.turns if turn.num_clients == num_clients]
     own = [turn for turn in turns if turn.mode == mode]
+    cpu_times = [
+        each for each in measured.cpu_times if (each.mode, each.num_clients) == (mode, num_clients)
+    ]
     cpu_us = {
-        each.process: 1e6 * each.cpu_s / each.num_tokens
-        for each in measured.cpu_times
-        if (each.mode, each.num_clients) == (mode, num_clients)
+        process: 1e6 * _cpu_s_per_token([each for each in cpu_times if each.process == process])
+        for process in dict.fromkeys(each.process for each in cpu_times)
     }
     figures: dict[str, Any] = {
         "tokens_per_s": median(turn.num_tokens / turn.elapsed_s for turn in own),
@@ -160,12 +172,25 @@ def _figures(mode: str, num_clients: int, measured: Measured) -> dict[str, Any]:
     if mode != OFF:
         cost = paired_interval(costs_of([turn for turn in turns if turn.against == mode], mode))
         own_blocks = (each for each in measured.blocks if each.num_clients == num_clients)
-        cpu_cost = cpu_cost_of([each for each in own_blocks if each.against == mode])
+        cpu_cost = cpu_cost_of(whole([each for each in own_blocks if each.against == mode]))
         figures |= {"cost": asdict(cost), "cpu_cost": asdict(cpu_cost)}
         if mode == DEFAULT:
             figures["finding"] = judge_bound(cost, MAX_COST, MAX_COST).value
             figures["cpu_finding"] = judge_bound(cpu_cost, MAX_COST, MAX_COST).value
     return figures
+
+
+def _cpu_s_per_token(times: Sequence[CpuTime]) -> float:
+    return sum(each.cpu_s for each in times) / sum(each.num_tokens for each in times)
+
+
+def whole(parts: Sequence[BlockCpu]) -> list[BlockCpu]:
+    """Return blocks that were measured in parts, with other stacks of the same kinds, as one."""
+    blocks: dict[int, BlockCpu] = {}
+    for part in parts:
+        known = blocks.get(part.block)
+        blocks[part.block] = part if known is None else known.with_part(part)
+    return list(blocks.values())
 
 
 def cpu_cost_of(blocks: Sequence[BlockCpu]) -> Interval:

@@ -104,3 +104,15 @@ def test_more_variables_are_pairs() -> None:
     assert environ_of(["A=1", "B=x=y"]) == {"A": "1", "B": "x=y"}
     with pytest.raises(UsageError, match="NAME=VALUE"):
         environ_of(["A"])
+
+
+def test_a_block_is_what_both_pairs_of_stacks_did() -> None:
+    # Whichever stack is started first is slower, and takes more CPU time.
+    turns = [*block_of(0, 1, DEFAULT, 1.05, 1.0), *block_of(0, 1, DEFAULT, 1.0, 1.05)]
+    cpu_times = cpu_of(1, off=1.2, default=1.0) + cpu_of(1, off=1.0, default=1.2)
+    blocks = [cpu_block(0, 1, 0.9), cpu_block(0, 1, 1.1)]
+    (load,) = figures_of(Measured(turns, cpu_times, blocks))
+    assert load[DEFAULT]["cost"]["median"] == pytest.approx(0.0)
+    assert load[DEFAULT]["cpu_cost"]["median"] == pytest.approx(0.0)
+    assert load[DEFAULT]["cpu_us_per_token"] == pytest.approx({"gateway": 1100, "all": 1100})
+    assert load[OFF]["cpu_us_per_token"] == pytest.approx({"gateway": 1100, "all": 1100})
