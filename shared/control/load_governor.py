@@ -182,6 +182,7 @@ class LoadGovernor:
     def tune(self) -> None:
         """Do what a decision left to be done while drafts are in the making."""
         self._tuning.tune()
+        self._planning.trees.search()
 
     def _pays_beside_prompts(self, first: SessionLoad, plan: StepPlan, num_prompts: int) -> bool:
         """Ask of a plan; without an arm of its own all are taken to draft where `first` does."""

@@ -119,8 +119,8 @@ class SessionFiles:
         return not any(each is not None and each.knows(arm) for each in known)
 
     def branch_odds(self, key: str, arm: int) -> BranchOdds | None:
-        """Return what siblings of an open session's drafts would bring; None: not known yet."""
-        return self.book.branch_odds(key, arm)
+        """Return what siblings of a session's drafts would bring; None: not known, or no more."""
+        return self.book.branch_odds(key, arm) if key in self.book else None
 
     def shadow(
         self, loads: Sequence[SessionLoad], decisions: Sequence[Decision], most: int

@@ -1,7 +1,8 @@
 """Whether the drafts of a session that decodes alone branch, and how far. Pure.
 
     search    every SEARCH_LOOKS looks at an arm, the way to branch that is expected to bring most
-              tokens per time: by what siblings would have brought along the text, at measured costs
+              tokens per time: by what siblings would have brought along the text, at measured
+              costs; while drafts are in the making, as a look may not take so long
     in force  once that is clearly better than the chain, until it is no better
     correct   what rounds that might branch gained and took, over what was expected of them
 
@@ -86,9 +87,11 @@ class TreePlans:
         """Take where odds come from; every arm drafts chains."""
         self._read_odds = read_odds
         self._arms: dict[int, _Arm] = {}
+        # Searches to be made, by arm: they take longer than a decision may.
+        self._due: dict[int, tuple[SessionLoad, StepPlanner, StepPlan]] = {}
 
     def look(self, load: SessionLoad, planner: StepPlanner, chain: StepPlan) -> None:
-        """Search, if it is time for that or the session another one than at the last look.
+        """Let a search be due, if it is time or the session another one than at the last look.
 
         Args:
             load: of the session that decodes alone.
@@ -99,11 +102,18 @@ class TreePlans:
         arm.num_looks += 1
         if arm.key == load.key and arm.num_looks % SEARCH_LOOKS:
             return
-        arm.key = load.key
-        if arm.branches is None:
-            arm.fade(FADING)
-        arm.odds = self._read_odds(load.key, chain.arm)
-        arm.branches = _search(arm, load, planner, chain)
+        self._due[chain.arm] = load, planner, chain
+
+    def search(self) -> None:
+        """Make the searches that are due."""
+        for plan_arm, (load, planner, chain) in self._due.items():
+            arm = self._arms[plan_arm]
+            arm.key = load.key
+            if arm.branches is None:
+                arm.fade(FADING)
+            arm.odds = self._read_odds(load.key, plan_arm)
+            arm.branches = _search(arm, load, planner, chain)
+        self._due.clear()
 
     def branched(self, load: SessionLoad, planner: StepPlanner, chain: StepPlan) -> StepPlan:
         """Return a plan with the branches in force at its arm, if it is the better for them."""

@@ -3,8 +3,9 @@
 Two stacks are up at once and take turns: one without any telemetry, one that traces at the default
 sampling ratio and whose metrics are scraped; with `--all` a third one, which traces every request.
 Of two stacks that are all alike the one started first is some percent slower, so they are brought
-up twice, in one order and in the other, and a block is made of turns of both times. Spans go to a receiver in this process, so its work is in the figures too. `--with` sets more
-variables on the stacks with telemetry, to measure something else together with it.
+up twice, in one order and in the other, and a block is made of turns of both times. Spans go to a
+receiver in this process, so its work is in the figures too. `--with` sets more variables on the
+stacks with telemetry, to measure something else together with it.
 """
 
 from collections.abc import Sequence

@@ -48,6 +48,8 @@ class Cell:
         """Run a round; return what was decided."""
         load = self.load()
         [decision] = self.governor.decide([load], num_prompts=num_prompts)
+        # Without tuned lengths, beside which there is hardly room for branches.
+        self.governor._planning.trees.search()
         is_read = load.key in self.governor.shadow([load], [decision])
         if decision.is_off:
             outcome = RoundOutcome("s", decision, 0, 0, 1)
