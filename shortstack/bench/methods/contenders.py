@@ -1,7 +1,7 @@
 """The ways to draft that are compared, and what a client wishes for each. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.speculation.vocabulary import KANGAROO, LAYERSKIP, SWIFT
 from shortstack.request import PLAIN, Speculation
@@ -40,14 +40,18 @@ def contenders_of(settings: Settings, num_layers: int, num_adapters: int) -> dic
     )
     found: dict[str, Speculation] = {OFF: PLAIN, LAYERSKIP: chain, TREE: tree}
     if num_adapters:
-        found[KANGAROO] = _own(KANGAROO, settings.kangaroo_len)
+        found |= _own(KANGAROO, settings.kangaroo_len, settings.most)
     if num_layers >= MIN_SKIPPABLE:
-        found[SWIFT] = _own(SWIFT, settings.swift_len)
+        found |= _own(SWIFT, settings.swift_len, settings.most)
     return found | {CHOSEN: Speculation(policy="goodput")}
 
 
-def _own(method: str, draft_len: int | None) -> Speculation:
-    return Speculation(method, max_draft_len=draft_len, policy="static", mode="force")
+def _own(method: str, draft_len: int | None, most: int) -> dict[str, Speculation]:
+    """Return a method's chains, and its trees: as long, or as half of a round's tokens are."""
+    chain = Speculation(method, max_draft_len=draft_len, policy="static", mode="force")
+    longest = min(draft_len or most, most // TREE_FACTOR)
+    tree = replace(chain, max_draft_len=longest, tree_nodes=TREE_FACTOR * longest)
+    return {method: chain, f"{method}-tree": tree}
 
 
 def names_of(contenders: Mapping[str, Speculation], wished: str) -> list[str]:
