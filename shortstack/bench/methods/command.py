@@ -1,4 +1,4 @@
-"""`shortstack bench methods`: off, layerskip, kangaroo, swift, chains and trees, and the controller's choice.
+"""`shortstack bench methods`: all ways to draft, chains and trees, and the controller's choice.
 
     shortstack bench methods --model DIR --prompts FILE.jsonl --exit-layer 3 --draft-len 8
 
