@@ -188,7 +188,8 @@ class PassRunner:
         started_ns = time.perf_counter_ns()
         rows = [
             [
-                replace(wish, num_candidates=NUM_RANKS)
+                # What would have been hit beside a draft is told by bursts alone.
+                replace(wish, num_candidates=0 if each.is_closing else NUM_RANKS)
                 for wish in wishes[each.item.session.session_id][each.first_row :][: len(each.x_RD)]
             ]
             for each in kept

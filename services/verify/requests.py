@@ -213,7 +213,7 @@ def _read_tree(
     check_field(
         policy == STATIC,
         "speculation.tree_nodes",
-        f"cannot be had with policy {policy!r}, which drafts chains; use {STATIC!r}",
+        f"cannot be had with policy {policy!r}: only {STATIC!r} drafts what a request asks for",
     )
     tree = method_named(method).tree_of(message.tree_nodes)
     if message.HasField("tree_width"):

@@ -26,7 +26,7 @@ from shared.control.planning import Planning
 from shared.control.session_files import SessionFiles
 from shared.control.step_costs import StepCosts
 from shared.control.step_plan import StepPlan
-from shared.control.step_probes import StepProbes
+from shared.control.step_probes import PlanView, StepProbes
 from shared.control.steps import SessionLoad, StepOutcome, draft_shape
 from shared.control.tuning import Tuning
 from shared.speculation.arm import arm_in_use, at_arm, exit_layer_of, method_of
@@ -130,20 +130,9 @@ class LoadGovernor:
         view = self._planning.look(loads, self._step_index, self._overhead_ns, num_tried)
         if num_prompts and not self._pays_beside_prompts(free[0], view.plan, num_prompts):
             return all_plain(loads, "prompts")
-        if not num_prompts:
-            audition = self._auditions.due_plan(self._step_index, view)
-            if audition is not None:
-                self._is_probing = True
-                return granted(loads, audition, view.plan, self.sessions.blocked(loads))
-            if self._probes.is_plain_due(
-                self._step_index, view, is_doubtful=self._arbiter.doubts(len(loads))
-            ):
-                self._is_probing = self._is_plain_probe = True
-                return all_plain(loads, "probe")
-            trial = self._probes.due_trial(self._step_index, view, num_tried)
-            if trial is not None:
-                self._is_probing = True
-                return granted(loads, trial, view.plan, self.sessions.blocked(loads))
+        tried = None if num_prompts else self._tried(loads, view, num_tried)
+        if tried is not None:
+            return tried
         # Beside the rows of prompts those of branches are dear.
         plan = view.plan._replace(tree=None) if num_prompts else view.plan
         self._followed = plan
@@ -151,6 +140,23 @@ class LoadGovernor:
         if len(loads) == 1:
             decisions = [self._tuned(loads[0], decisions[0], plan)]
         return decisions
+
+    def _tried(
+        self, loads: Sequence[SessionLoad], view: PlanView, num_tried: int
+    ) -> list[Decision] | None:
+        """Return what this step tries beside the plan, if anything."""
+        is_doubtful = self._arbiter.doubts(len(loads))
+        plan = self._auditions.due_plan(self._step_index, view)
+        if plan is None and self._probes.is_plain_due(
+            self._step_index, view, is_doubtful=is_doubtful
+        ):
+            self._is_probing = self._is_plain_probe = True
+            return all_plain(loads, "probe")
+        plan = plan or self._probes.due_trial(self._step_index, view, num_tried)
+        if plan is None:
+            return None
+        self._is_probing = True
+        return granted(loads, plan, view.plan, self.sessions.blocked(loads))
 
     def _tuned(self, load: SessionLoad, planned: Decision, plan: StepPlan) -> Decision:
         """Return a session's decision with the length and threshold that serve its text best.
@@ -165,10 +171,16 @@ class LoadGovernor:
             return planned
         arm = arm_in_use(planned)
         setting = self._tuning.setting(
-            load.key, arm, planned.max_draft_len, evidence, lambda k: self.round_ns(arm, k) or 0.0
+            load.key,
+            arm,
+            planned.max_draft_len,
+            load.wished.max_draft_len,
+            evidence,
+            lambda k: self._known_round_ns(arm, k),
         )
         if setting is None:
             return planned
+        # Less may be left to draft than when it was found.
         longest = min(setting.draft_len, load.wished.max_draft_len)
         tree = plan.tree.branches.budget(longest) if plan.tree else None
         return replace(
@@ -228,6 +240,11 @@ class LoadGovernor:
         if draft_ns is None or pass_ns is None:
             return None
         return draft_ns + pass_ns + self._overhead_ns
+
+    def _known_round_ns(self, arm: int, draft_len: int) -> float:
+        ns = self.round_ns(arm, draft_len)
+        assert ns is not None, "who drafts by plan does so at known costs"
+        return ns
 
     # --- learning -------------------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ class SessionFiles:
                 self._num_read += bool(exits)
             elif (
                 not decision.is_off
-                and (decision.stop_threshold > 0.0 or len(loads) == 1)
+                and (decision.stop_threshold > 0.0 or (len(loads) == 1 and load.arms))
                 and is_read_out(arm_in_use(decision))
             ):
                 found[load.key] = ()

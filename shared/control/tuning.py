@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.control.evidence.session_evidence import SessionEvidence
+from shared.control.evidence.tape_ring import MAX_REPLAYED
 from shared.control.threshold_replay import best_threshold
 
 TUNE_POSITIONS = 16
@@ -40,6 +41,7 @@ class _Due:
     key: str
     arm: int
     draft_len: int
+    longest: int
     evidence: SessionEvidence
     round_ns: Callable[[int], float]
 
@@ -61,6 +63,7 @@ class Tuning:
         key: str,
         arm: int,
         draft_len: int,
+        longest: int,
         evidence: SessionEvidence,
         round_ns: Callable[[int], float],
     ) -> DraftSetting | None:
@@ -69,7 +72,7 @@ class Tuning:
         Args:
             key: the session's id.
             arm: an exit that it drafts from by plan.
-            draft_len: by plan, at least 1.
+            draft_len: by plan, at least 1; longest: that may be tried.
             evidence: what is known of it.
             round_ns: C(E, k), asked for each k from 0 on when it is tuned.
         """
@@ -79,15 +82,14 @@ class Tuning:
             last = None
         due_at = last.position if last is not None else changed_at
         if evidence.num_positions >= due_at + TUNE_POSITIONS:
-            self._due = _Due(key, arm, draft_len, evidence, round_ns)
+            self._due = _Due(key, arm, draft_len, longest, evidence, round_ns)
         return last.setting if last is not None else None
 
     def tune(self) -> None:
         """Find the setting of the session that is due, if one is."""
         due, self._due = self._due, None
         if due is not None:
-            setting = _best(due.arm, due.draft_len, due.evidence, due.round_ns)
-            self._tuned[due.key] = _Tuned(due.evidence.num_positions, due.arm, setting)
+            self._tuned[due.key] = _Tuned(due.evidence.num_positions, due.arm, _best(due))
 
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
@@ -96,11 +98,11 @@ class Tuning:
             self._due = None
 
 
-def _best(
-    arm: int, draft_len: int, evidence: SessionEvidence, round_ns: Callable[[int], float]
-) -> DraftSetting | None:
-    num_positions = evidence.num_positions - evidence.changed_at
-    found = best_threshold(evidence.tape.runs(arm, max_known=num_positions), round_ns, draft_len)
+def _best(due: _Due) -> DraftSetting | None:
+    """Replay what is known since the text changed last."""
+    num_positions = due.evidence.num_positions - due.evidence.changed_at
+    runs = due.evidence.tape.runs(due.arm, max_known=min(MAX_REPLAYED, num_positions))
+    found = best_threshold(runs, due.round_ns, due.draft_len, due.longest)
     if found is None or found.gain == 1.0:
         return None
-    return DraftSetting(arm, found.draft_len, found.stop_threshold)
+    return DraftSetting(due.arm, found.draft_len, found.stop_threshold)

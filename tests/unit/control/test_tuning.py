@@ -28,9 +28,9 @@ def round_ns(draft_len: int) -> float:
 
 def tuned(tuning: Tuning, known: SessionEvidence, draft_len: int = 2) -> DraftSetting | None:
     """Return the setting of the next draft, when all that is due was done."""
-    tuning.setting("s", EXIT, draft_len, known, round_ns)
+    tuning.setting("s", EXIT, draft_len, 12, known, round_ns)
     tuning.tune()
-    return tuning.setting("s", EXIT, draft_len, known, round_ns)
+    return tuning.setting("s", EXIT, draft_len, 12, known, round_ns)
 
 
 def text(seed: int, num_positions: int, rate: float = 0.8) -> str:
@@ -77,7 +77,7 @@ def test_another_arm_is_tuned_of_its_own() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * 64)
     assert tuned(tuning, known) is not None
-    assert tuning.setting("s", OTHER, 2, known, round_ns) is None
+    assert tuning.setting("s", OTHER, 2, 12, known, round_ns) is None
 
 
 def test_behind_an_alarm_the_text_before_does_not_count() -> None:
@@ -111,7 +111,7 @@ def test_nothing_is_replayed_while_a_decision_is_waited_for() -> None:
         asked.append(draft_len)
         return round_ns(draft_len)
 
-    assert tuning.setting("s", EXIT, 2, known, watched_ns) is None
+    assert tuning.setting("s", EXIT, 2, 12, known, watched_ns) is None
     assert not asked
     tuning.tune()
     assert asked
