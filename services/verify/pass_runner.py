@@ -189,7 +189,11 @@ class PassRunner:
         rows = [
             [
                 # What would have been hit beside a draft is told by bursts alone.
-                replace(wish, num_candidates=0 if each.is_closing else NUM_RANKS)
+                replace(
+                    wish,
+                    num_candidates=0 if each.is_closing else NUM_RANKS,
+                    wants_chance=each.item.session.request.wished.by_chance,
+                )
                 for wish in wishes[each.item.session.session_id][each.first_row :][: len(each.x_RD)]
             ]
             for each in kept

@@ -173,6 +173,9 @@ def _read_speculation(message: pb.SpeculationParams, rules: RequestRules) -> Spe
         reason="policy" if is_chosen else "pinned",
         tree=_read_tree(message, rules, policy, method),
     )
+    # Who wishes a threshold means confidences by it.
+    if policy == GOODPUT and is_read_out and not decision.stop_threshold:
+        decision = replace(decision, by_chance=True)
     method_named(method).check(decision, rules.means)
     if decision.max_draft_len > rules.max_draft_len:
         raise InvalidRequest(

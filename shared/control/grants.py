@@ -67,4 +67,11 @@ def granted(
 
 def _with_len(wished: Decision, draft_len: int, reason: str) -> Decision:
     """Return a wish with another length; `replace` would take twice as long, per session."""
-    return Decision(wished.method, wished.exit_layer, draft_len, wished.stop_threshold, reason)
+    return Decision(
+        wished.method,
+        wished.exit_layer,
+        draft_len,
+        wished.stop_threshold,
+        reason,
+        by_chance=wished.by_chance,
+    )

@@ -20,7 +20,7 @@ from dataclasses import replace
 from shared.control.arbiter import Arbiter, level_of
 from shared.control.auditions import Auditions
 from shared.control.beside_prompts import Riders, pays_beside_prompts
-from shared.control.evidence.evidence_book import READ_OUT_METHODS, EvidenceBook
+from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.grants import all_plain, granted, only_one_drafts
 from shared.control.planning import Planning
 from shared.control.session_files import SessionFiles
@@ -152,7 +152,10 @@ class LoadGovernor:
         ):
             self._is_probing = self._is_plain_probe = True
             return all_plain(loads, "probe")
-        plan = plan or self._probes.due_trial(self._step_index, view, num_tried)
+        is_tuned = len(loads) == 1 and view.is_drafting and self._tuning.is_tuned(loads[0].key)
+        # Drafts that are tuned have many lengths: what near ones take is known.
+        if plan is None and not is_tuned:
+            plan = self._probes.due_trial(self._step_index, view, num_tried)
         if plan is None:
             return None
         self._is_probing = True
@@ -162,26 +165,22 @@ class LoadGovernor:
         """Return a session's decision with the length and threshold that serve its text best.
 
         Of one that drafts alone, from an exit: of several the plan knows what rows take beside each
-        other. A threshold that was wished is kept, and the plan's lengths with it. A draft that
-        branches does so at its new length, if there is room.
+        other. Where a threshold was wished nobody tells chances: that is kept, and the plan's
+        lengths with it. A draft that branches does so at its new length, if there is room.
         """
         evidence = self.sessions.evidence(load.key)
-        is_free = not planned.is_off and not planned.stop_threshold and len(load.arms) > 0
-        if evidence is None or not is_free or planned.method not in READ_OUT_METHODS:
+        is_free = not planned.is_off and planned.by_chance and len(load.arms) > 0
+        if evidence is None or not is_free:
             return planned
         arm = arm_in_use(planned)
+        longest = load.wished.max_draft_len
         setting = self._tuning.setting(
-            load.key,
-            arm,
-            planned.max_draft_len,
-            load.wished.max_draft_len,
-            evidence,
-            lambda k: self._known_round_ns(arm, k),
+            load.key, arm, longest, evidence, lambda k: self._known_round_ns(arm, k)
         )
         if setting is None:
             return planned
         # Less may be left to draft than when it was found.
-        longest = min(setting.draft_len, load.wished.max_draft_len)
+        longest = min(setting.draft_len, longest)
         tree = plan.tree.branches.budget(longest) if plan.tree else None
         return replace(
             planned,

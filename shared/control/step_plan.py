@@ -19,7 +19,7 @@ from shared.control.cost_reader import CostReader
 from shared.speculation.tree_costs import Branches, BranchForecast
 
 # Caps on the longest draft that are tried, beside the longest wish.
-CAPS = (1, 2, 3, 4, 6, 8, 12)
+CAPS = (1, 2, 3, 4, 6, 8, 12, 16)
 # Of sessions that name no length. Chances are counted for eight places; the last rate goes on.
 LONGEST_PLANNED = CAPS[-1]
 # With so many sessions and more, these: lengths differ from session to session anyway.

@@ -1,37 +1,46 @@
 """Length and stop threshold of a session that drafts alone: what its own last text favours. Pure.
 
 A plan goes by the chance that so many drafts in a row are kept, whatever the exit said of each.
-How much an exit's confidence tells differs from text to text, and so does how evenly its mistakes
-lie. So every TUNE_POSITIONS positions all settings of a small grid play the positions known last,
-and the best one is used until the next time, if it beats the plan's own length by enough.
+How much what it says tells differs from text to text, and so does how evenly its mistakes lie. So
+every TUNE_POSITIONS positions all settings of a small grid play the positions known last, and what
+they brought there is added to what they brought in the sessions before:
+
+    session 1  scores ──┐
+    session 2  scores ──┼──► pool, as much as POOL_POSITIONS positions ──┐
+    session 3  scores ──┘                                                ├──► best setting
+    this one   scores of its last positions ─────────────────────────────┘
+
+A session begins with what was best in the others.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from shared.control.evidence.session_evidence import SessionEvidence
 from shared.control.evidence.tape_ring import MAX_REPLAYED
-from shared.control.threshold_replay import best_threshold
+from shared.control.threshold_replay import Score, Setting, score_settings
 
 TUNE_POSITIONS = 16
+# What other sessions showed counts as much as so many positions of a session's own.
+POOL_POSITIONS = 128.0
+# Of the pool, with every session that comes to it.
+POOL_MEMORY = 0.8
+# Positions that settings are compared by at least.
+MIN_POSITIONS = 16
+# A setting in use is kept unless another one brings more by this.
+MIN_GAIN = 1.01
 
-
-@dataclass(frozen=True, slots=True)
-class DraftSetting:
-    """What a session drafts with at an arm: most drafts, and the threshold; 0 never stops."""
-
-    arm: int
-    draft_len: int
-    stop_threshold: float
+Scores = Mapping[Setting, Score]
 
 
 @dataclass(slots=True)
 class _Tuned:
-    """When a session was tuned last, at which arm, and the setting found; None: the plan's own."""
+    """When a session was tuned last, at which arm, and what was found."""
 
     position: int
     arm: int
-    setting: DraftSetting | None
+    scores: Scores
+    setting: Setting | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +49,31 @@ class _Due:
 
     key: str
     arm: int
-    draft_len: int
     longest: int
     evidence: SessionEvidence
     round_ns: Callable[[int], float]
+    in_use: Setting | None
+
+
+@dataclass(slots=True)
+class _Pool:
+    """What settings of an arm brought in sessions that ended; `best` of a session without text."""
+
+    scores: dict[Setting, Score] = field(default_factory=dict)
+    best: Setting | None = None
+
+    @property
+    def num_positions(self) -> float:
+        """Positions that a setting was tried on, as far as they still count."""
+        return max((each.num_tokens for each in self.scores.values()), default=0.0)
+
+    def add(self, scores: Scores) -> None:
+        """Take what a session showed."""
+        old = self.scores
+        self.scores = {
+            setting: _sum(old.get(setting), POOL_MEMORY, new) for setting, new in scores.items()
+        }
+        self.best = _best(self.scores, None)
 
 
 class Tuning:
@@ -56,23 +86,23 @@ class Tuning:
     def __init__(self) -> None:
         """Begin with none."""
         self._tuned: dict[str, _Tuned] = {}
+        self._pools: dict[int, _Pool] = {}
         self._due: _Due | None = None
 
     def setting(
         self,
         key: str,
         arm: int,
-        draft_len: int,
         longest: int,
         evidence: SessionEvidence,
         round_ns: Callable[[int], float],
-    ) -> DraftSetting | None:
+    ) -> Setting | None:
         """Return the setting of a session's next draft; None: as planned.
 
         Args:
             key: the session's id.
-            arm: an exit that it drafts from by plan.
-            draft_len: by plan, at least 1; longest: that may be tried.
+            arm: an exit that it drafts from by plan, and that told chances.
+            longest: most drafts that may be tried.
             evidence: what is known of it.
             round_ns: C(E, k), asked for each k from 0 on when it is tuned.
         """
@@ -81,28 +111,66 @@ class Tuning:
         if last is not None and (last.arm != arm or last.position < changed_at):
             last = None
         due_at = last.position if last is not None else changed_at
+        in_use = last.setting if last is not None else self._begun(arm)
         if evidence.num_positions >= due_at + TUNE_POSITIONS:
-            self._due = _Due(key, arm, draft_len, longest, evidence, round_ns)
-        return last.setting if last is not None else None
+            self._due = _Due(key, arm, longest, evidence, round_ns, in_use)
+        return in_use
+
+    def is_tuned(self, key: str) -> bool:
+        """Whether a session drafts with a setting that was found in its own text."""
+        return key in self._tuned
+
+    def _begun(self, arm: int) -> Setting | None:
+        pool = self._pools.get(arm)
+        return pool.best if pool is not None else None
 
     def tune(self) -> None:
         """Find the setting of the session that is due, if one is."""
         due, self._due = self._due, None
-        if due is not None:
-            self._tuned[due.key] = _Tuned(due.evidence.num_positions, due.arm, _best(due))
+        if due is None:
+            return
+        num_positions = due.evidence.num_positions
+        # What is known since the text changed last.
+        most = min(MAX_REPLAYED, num_positions - due.evidence.changed_at)
+        runs = due.evidence.tape.runs(due.arm, max_known=most)
+        scores = score_settings(runs, due.round_ns, due.longest)
+        setting = _best(self._with_pool(due.arm, scores), due.in_use)
+        self._tuned[due.key] = _Tuned(num_positions, due.arm, scores, setting)
+
+    def _with_pool(self, arm: int, scores: Scores) -> Scores:
+        """Return a session's scores with as much of the pool's as counts beside them."""
+        pool = self._pools.get(arm)
+        if pool is None:
+            return scores
+        share = min(1.0, POOL_POSITIONS / pool.num_positions)
+        return {
+            setting: _sum(pool.scores.get(setting), share, own) for setting, own in scores.items()
+        }
 
     def forget(self, key: str) -> None:
-        """Forget a session that ended; unknown keys are fine."""
-        self._tuned.pop(key, None)
+        """Forget a session that ended, when others can learn of it; unknown keys are fine."""
+        tuned = self._tuned.pop(key, None)
+        if tuned is not None and any(each.num_tokens for each in tuned.scores.values()):
+            self._pools.setdefault(tuned.arm, _Pool()).add(tuned.scores)
         if self._due is not None and self._due.key == key:
             self._due = None
 
 
-def _best(due: _Due) -> DraftSetting | None:
-    """Replay what is known since the text changed last."""
-    num_positions = due.evidence.num_positions - due.evidence.changed_at
-    runs = due.evidence.tape.runs(due.arm, max_known=min(MAX_REPLAYED, num_positions))
-    found = best_threshold(runs, due.round_ns, due.draft_len, due.longest)
-    if found is None or found.gain == 1.0:
-        return None
-    return DraftSetting(due.arm, found.draft_len, found.stop_threshold)
+def _sum(pool: Score | None, share: float, own: Score) -> Score:
+    if pool is None:
+        return own
+    return Score(share * pool.num_tokens + own.num_tokens, share * pool.ns + own.ns)
+
+
+def _best(scores: Scores, in_use: Setting | None) -> Setting | None:
+    """Return the setting that brought most, or that in use where none brought clearly more."""
+    rates = {
+        setting: score.num_tokens / score.ns
+        for setting, score in scores.items()
+        if score.num_tokens >= MIN_POSITIONS
+    }
+    if not rates:
+        return in_use
+    best = max(rates, key=lambda setting: rates[setting])
+    held = rates.get(in_use, 0.0) if in_use is not None else 0.0
+    return in_use if held * MIN_GAIN >= rates[best] else best

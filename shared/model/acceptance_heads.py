@@ -13,6 +13,7 @@ width, F = 4 D features.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,34 @@ class AcceptanceHeads:
     def hidden_size(self) -> int:
         """D."""
         return next(iter(self.by_exit.values())).down_MF.shape[1] // 4
+
+    def tell(
+        self,
+        z_RD: torch.Tensor,
+        exit_layers: Sequence[int],
+        rows_2RD: torch.Tensor,
+        gaps: Sequence[float],
+    ) -> list[float]:
+        """Return the chances of choices read at exits, those without a head by their gaps alone.
+
+        Args:
+            z_RD: what the output head read; exit_layers: where, row by row.
+            rows_2RD: the output head's rows of the best tokens, and of the next ones.
+            gaps: of their scores, in units of logits.
+        """
+        told = bare_chances(gaps)
+        start = 0
+        for exit_layer, alike in groupby(exit_layers):
+            end = start + len(list(alike))
+            head = self.by_exit.get(exit_layer)
+            if head is not None:
+                a_RD, b_RD = rows_2RD[:, start:end].float()
+                gaps_R = torch.tensor(gaps[start:end], device=z_RD.device)
+                chances_R = head(z_RD[start:end].float(), a_RD, b_RD, gaps_R)
+                # Where every token is ruled out there is no gap, and no chance.
+                told[start:end] = chances_R.nan_to_num(nan=0.0).tolist()
+            start = end
+        return told
 
     def to(self, device: torch.device) -> "AcceptanceHeads":
         """Return the heads where they are to run."""

@@ -21,11 +21,12 @@ from itertools import groupby
 import torch
 
 from shared.ids import TokenId
+from shared.model.chances import choose_drafts
 from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack
 from shared.model.page_table import PageTable
 from shared.model.rows import RowBatch, SessionRows, pack_rows
-from shared.model.sampling import RowChoice, choose
+from shared.model.sampling import RowChoice
 from shared.model.shadow_reads import KeptRows, read_kept
 from shared.speculation.methods.base import Choice, DraftRow, HeadWish, ShadowWish
 from shared.speculation.skip_set import SkipSet
@@ -53,7 +54,6 @@ class StackDraftRunner:
 
     def step(self, rows: Sequence[DraftRow]) -> list[Choice]:
         """Run one step; writes the rows' KV and, of those with an exit, their states there."""
-        stack = self._stack
         self.num_rows += len(rows)
         exits_RD = self._run_groups(rows)
         wishes = [(index, row.head) for index, row in enumerate(rows) if row.head is not None]
@@ -62,8 +62,8 @@ class StackDraftRunner:
         row_choices = [_row_choice(head) for _, head in wishes]
         # What was stored is the raw exit: verification goes on from that.
         z_RD = self._read_exits(rows, [index for index, _ in wishes], exits_RD)
-        logits_RU = stack.score_drafts(z_RD)
-        choices = choose(logits_RU, row_choices, subset=stack.draft_subset, with_confidences=True)
+        read_at = [rows[index].exit_layer for index, _ in wishes]
+        choices = choose_drafts(self._stack, z_RD, row_choices, read_at)
         candidates = choices.candidates or [()] * len(choices.tokens)
         return list(map(Choice, choices.tokens, choices.confidences, candidates))
 
@@ -191,7 +191,14 @@ def _adapter_layer(row: DraftRow) -> int:
 
 
 def _row_choice(head: HeadWish) -> RowChoice:
-    return RowChoice(head.params, head.position, head.prompt_len, head.history, head.num_candidates)
+    return RowChoice(
+        head.params,
+        head.position,
+        head.prompt_len,
+        head.history,
+        head.num_candidates,
+        head.wants_chance,
+    )
 
 
 def _stops(rows: Sequence[DraftRow]) -> list[int]:

@@ -8,11 +8,12 @@ last layer through the head that verifies. All choose with the text's own sampli
 the noise of the position, so that an exit's choice is the draft that it would have made there.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
 from shared.ids import TokenId
+from shared.model.chances import choose_drafts
 from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack
 from shared.model.page_table import PageTable
@@ -22,7 +23,6 @@ from shared.model.sampling import Choices, RowChoice, choose
 from shared.model.segment import LocalSegment
 from shared.speculation.vocabulary import Extent, SamplingParams
 
-Head = Callable[[torch.Tensor], torch.Tensor]
 GREEDY = SamplingParams()
 # Rows that a head sees at a time: 64 of a vocabulary of 128k are 32 MB of float32 logits.
 HEAD_CHUNK_LEN = 64
@@ -62,7 +62,7 @@ class ExitReader:
             exit_layers: exits wanted beside the last layer; None wants all.
 
         Returns:
-            By exit, tokens and confidences of T - start choices.
+            By exit, tokens, confidences and chances of T - start choices.
         """
         num_layers = self._stack.num_loaded
         wanted = self._all_exits if exit_layers is None else sorted(exit_layers)
@@ -102,14 +102,12 @@ class ExitReader:
         for exit_layer in found:
             x_RD = stack.run(x_RD, layer, exit_layer, rows, self._pool.layers)
             layer = exit_layer
-            head: Head
-            if exit_layer == stack.num_loaded:
-                head, read_RD = stack.head, x_RD
-            else:
-                head, read_RD = stack.score_drafts, self._read_exit(x_RD, exit_layer, rows)
-            for choices in self._choose(read_RD[len(chunk) - len(chosen) :], head, chosen):
-                found[exit_layer].tokens += choices.tokens
-                found[exit_layer].confidences += choices.confidences
+            is_last = exit_layer == stack.num_loaded
+            read_RD = x_RD if is_last else self._read_exit(x_RD, exit_layer, rows)
+            read_RD = read_RD[len(chunk) - len(chosen) :]
+            for start in range(0, len(chosen), HEAD_CHUNK_LEN):
+                part = slice(start, start + HEAD_CHUNK_LEN)
+                self._choose(read_RD[part], chosen[part], exit_layer, found[exit_layer])
 
     def _read_exit(self, x_RD: torch.Tensor, exit_layer: int, rows: RowBatch) -> torch.Tensor:
         """Return z of an exit, for the head that drafts."""
@@ -119,11 +117,14 @@ class ExitReader:
         return stack.read_exits(x_RD, [exit_layer] * x_RD.shape[0])
 
     def _choose(
-        self, x_RD: torch.Tensor, head: Head, rows: Sequence[RowChoice]
-    ) -> Iterator[Choices]:
-        is_draft = head == self._stack.score_drafts
-        subset = self._stack.draft_subset if is_draft else None
-        for start in range(0, x_RD.shape[0], HEAD_CHUNK_LEN):
-            end = start + HEAD_CHUNK_LEN
-            logits_RV, chosen = head(x_RD[start:end]), rows[start:end]
-            yield choose(logits_RV, chosen, subset=subset, with_confidences=True)
+        self, read_RD: torch.Tensor, rows: Sequence[RowChoice], exit_layer: int, found: Choices
+    ) -> None:
+        """Add what is chosen behind rows of an exit, or of the last layer, to what was found."""
+        stack = self._stack
+        if exit_layer == stack.num_loaded:
+            chosen = choose(stack.head(read_RD), rows, with_confidences=True)
+        else:
+            chosen = choose_drafts(stack, read_RD, rows, [exit_layer] * len(rows), with_both=True)
+        found.tokens += chosen.tokens
+        found.confidences += chosen.confidences
+        found.chances += chosen.chances

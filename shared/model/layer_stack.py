@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from shared.model.acceptance_heads import AcceptanceHeads, bare_chances
 from shared.model.config import ModelConfig, read_config
 from shared.model.draft_adapter_weights import DraftAdapterWeights
 from shared.model.draft_adapters import place_adapters
@@ -26,6 +27,7 @@ from shared.model.linear import make_draft_head, make_linear
 from shared.model.rms_norm import RmsNorm
 from shared.model.rope import rope_table
 from shared.model.rows import RowBatch
+from shared.model.sampling import Choices
 from shared.model.token_subset import subset_of
 from shared.model.weights import Weights
 from shared.speculation.draft_vocab import AUTO, DraftVocab
@@ -72,6 +74,7 @@ class LayerStack:
         draft_vocab: DraftVocab | None = None,
         exit_adapters: ExitAdapters | None = None,
         draft_adapters: Sequence[DraftAdapterWeights] = (),
+        acceptance_heads: AcceptanceHeads | None = None,
     ) -> None:
         self.config = config
         self.device = torch.device(device)
@@ -85,6 +88,9 @@ class LayerStack:
         self.exit_adapters: ExitAdapters | None = None
         if exit_adapters is not None and heads is not Heads.TARGET:
             self.exit_adapters = exit_adapters.to(self.device, config.dtype)
+        self.acceptance_heads: AcceptanceHeads | None = None
+        if acceptance_heads is not None and heads is not Heads.TARGET:
+            self.acceptance_heads = acceptance_heads.to(self.device)
         if heads is Heads.TARGET:
             draft_adapters = ()
         self.draft_adapters = place_adapters(
@@ -102,6 +108,11 @@ class LayerStack:
         with Weights(config.path) as weights:
             embedding_VD = weights.read("model.embed_tokens.weight", shape, config.dtype)
             self._embedding_VD = embedding_VD.to(self.device)
+            # What acceptance heads see of tokens: rows of the output head.
+            self._token_rows_VD = self._embedding_VD
+            if self.acceptance_heads is not None and not config.is_tied:
+                rows_VD = weights.read("lm_head.weight", shape, config.dtype)
+                self._token_rows_VD = rows_VD.to(self.device)
         return_freed_memory()
 
     def _load_heads(self, weights: Weights, shape: tuple[int, int], heads: Heads) -> None:
@@ -217,6 +228,25 @@ class LayerStack:
         self.num_head_rows += z_RD.shape[0]
         return self._draft_head(z_RD).float()
 
+    def chances(
+        self,
+        z_RD: torch.Tensor,
+        exit_layers: Sequence[int],
+        choices: Choices,
+        gaps: Sequence[float],
+    ) -> list[float]:
+        """Return the chance that the full model agrees with each choice, by its exit's head.
+
+        Args:
+            z_RD: what the choices were made of; exit_layers: where it was read, row by row.
+            choices: with runners-up; gaps: to these, in units of logits.
+        """
+        if self.acceptance_heads is None:
+            return bare_chances(gaps)
+        ids_2R = torch.tensor([choices.tokens, choices.runners_up], device=self.device)
+        rows_2RD = F.embedding(ids_2R, self._token_rows_VD)
+        return self.acceptance_heads.tell(z_RD, exit_layers, rows_2RD, gaps)
+
     def draft_head(self, x_RD: torch.Tensor) -> torch.Tensor:
         """Return `score_drafts` of exit states that `adapt` made, behind the final norm."""
         return self.score_drafts(self._final_norm(x_RD))
@@ -253,5 +283,13 @@ def load_stack(
     if heads is Heads.TARGET:
         return LayerStack(config, device, num_layers, progress, heads)
     vocab, adapters = config.find_draft_vocab(draft_vocab), config.find_exit_adapters(exit_adapters)
-    drafting = config.find_draft_adapters(draft_adapters)
-    return LayerStack(config, device, num_layers, progress, heads, vocab, adapters, drafting)
+    return LayerStack(
+        config,
+        device,
+        num_layers,
+        progress,
+        heads,
+        vocab,
+        adapters,
+        config.find_draft_adapters(draft_adapters),
+    )

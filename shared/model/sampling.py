@@ -32,6 +32,7 @@ class RowChoice:
 
     `history` is needed only where a penalty is on: all tokens [0, position); those from
     `prompt_len` on were generated. `num_candidates` of the next best tokens are wanted as well.
+    `wants_chance`: what is told of a draft's choice is to be the chance that the full model agrees.
     """
 
     params: SamplingParams
@@ -39,6 +40,7 @@ class RowChoice:
     prompt_len: int = 0
     history: Sequence[TokenId] = ()
     num_candidates: int = 0
+    wants_chance: bool = False
 
 
 @dataclass(slots=True)
@@ -48,13 +50,16 @@ class Choices:
     Confidence under greedy is the raw softmax probability of the chosen id; under sampling
     1 / (1 + exp(-gap)) of the two best perturbed scores (the raw probability says nothing about
     agreement under shared noise), 0 where every token is ruled out. `gaps` are the gaps between the
-    two best scores. `candidates` are the ids ranked next to the chosen one by the very scores that
-    chose it, best first: a draw without replacement where noise was added. Ruled out ones are none.
+    two best scores, and `runners_up` the ids of the second. `candidates` are the ids ranked next to
+    the chosen one by the very scores that chose it, best first: a draw without replacement where
+    noise was added. Ruled out ones are none. `chances` are told by `shared.model.chances` alone.
     """
 
     tokens: list[TokenId] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
+    runners_up: list[TokenId] = field(default_factory=list)
+    chances: list[float] = field(default_factory=list)
     candidates: list[tuple[TokenId, ...]] = field(default_factory=list)
 
 
@@ -68,8 +73,8 @@ def choose(
 ) -> Choices:
     """Choose a token for every row of float32 logits; the logits are left as they are.
 
-    Confidences, gaps and candidates are sure to be there only where they are asked for. With a
-    subset the raw probability of a confidence is that among its tokens.
+    Confidences, gaps with runners-up, and candidates are sure to be there only where they are asked
+    for. With a subset the raw probability of a confidence is that among its tokens.
     """
     if all(row.params.is_plain_argmax for row in rows):
         choices = _choose_greedy(logits_RV, rows, with_confidences, with_gaps)
@@ -78,6 +83,7 @@ def choose(
     if subset is not None:
         ids = subset.token_ids
         choices.tokens = [ids[column] for column in choices.tokens]
+        choices.runners_up = [ids[column] for column in choices.runners_up]
         choices.candidates = [tuple(ids[each] for each in row) for row in choices.candidates]
     return choices
 
@@ -98,14 +104,19 @@ def _choose_greedy(
     if with_confidences:
         choices.confidences = logits_RV.softmax(-1).amax(-1).tolist()
     if with_gaps:
-        choices.gaps = _top_gaps(logits_RV)
+        _note_gaps(logits_RV, choices)
     return choices
 
 
-def _top_gaps(scores_RV: torch.Tensor) -> list[float]:
-    top = scores_RV.topk(2, -1).values
-    gaps: list[float] = (top[:, 0] - top[:, 1]).tolist()
-    return gaps
+def _note_gaps(scores_RV: torch.Tensor, choices: Choices) -> None:
+    """Note gaps and runners-up of choices whose tokens are columns still."""
+    top = scores_RV.topk(2, -1)
+    choices.gaps = (top.values[:, 0] - top.values[:, 1]).tolist()
+    # Among equals the best is the lowest id, which need not come first here.
+    choices.runners_up = [
+        second if first == chosen else first
+        for chosen, (first, second) in zip(choices.tokens, top.indices.tolist(), strict=True)
+    ]
 
 
 def _candidates(
@@ -148,7 +159,7 @@ def _choose_warped(
     choices = Choices(columns_R.tolist())
     choices.candidates = _candidates(scores_RV, rows, choices.tokens)
     if with_confidences or with_gaps:
-        choices.gaps = _top_gaps(scores_RV)
+        _note_gaps(scores_RV, choices)
     if with_confidences:
         choices.confidences = [_confidence(gap) for gap in choices.gaps]
         if len(sampled) < len(rows):

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
+from shared.model.chances import choose_drafts
 from shared.model.layer_stack import LayerStack
-from shared.model.sampling import Choices, RowChoice, choose
+from shared.model.sampling import Choices, RowChoice
 
 # Rows that the head sees at a time: 64 of a vocabulary of 128k are 32 MB of float32 logits.
 HEAD_CHUNK_LEN = 64
@@ -41,9 +42,9 @@ def read_kept(stack: LayerStack, kept: Sequence[KeptRows]) -> list[Choices]:
     order = sorted(range(len(kept)), key=lambda index: kept[index].exit_layer)
     by_exit = [kept[index] for index in order]
     x_RD = torch.cat([each.x_RD for each in by_exit])
-    x_RD = stack.adapt(x_RD, [each.exit_layer for each in by_exit for _ in each.rows])
+    exit_layers = [each.exit_layer for each in by_exit for _ in each.rows]
     rows = [row for each in by_exit for row in each.rows]
-    chosen = _choose(stack, x_RD, rows)
+    chosen = _choose(stack, stack.read_exits(x_RD, exit_layers), rows, exit_layers)
     found = [Choices()] * len(kept)
     start = 0
     for index, each in zip(order, by_exit, strict=True):
@@ -57,16 +58,16 @@ def read_kept(stack: LayerStack, kept: Sequence[KeptRows]) -> list[Choices]:
     return found
 
 
-def _choose(stack: LayerStack, x_RD: torch.Tensor, rows: Sequence[RowChoice]) -> Choices:
+def _choose(
+    stack: LayerStack,
+    z_RD: torch.Tensor,
+    rows: Sequence[RowChoice],
+    exit_layers: Sequence[int],
+) -> Choices:
     found = Choices()
     for start in range(0, len(rows), HEAD_CHUNK_LEN):
-        end = start + HEAD_CHUNK_LEN
-        chosen = choose(
-            stack.draft_head(x_RD[start:end]),
-            rows[start:end],
-            subset=stack.draft_subset,
-            with_confidences=True,
-        )
+        part = slice(start, start + HEAD_CHUNK_LEN)
+        chosen = choose_drafts(stack, z_RD[part], rows[part], exit_layers[part])
         found.tokens += chosen.tokens
         found.confidences += chosen.confidences
         found.candidates += chosen.candidates

@@ -782,7 +782,7 @@ class ExitStatesHandle(_message.Message):
     def __init__(self, slot: _Optional[int] = ..., num_rows: _Optional[int] = ...) -> None: ...
 
 class RoundTask(_message.Message):
-    __slots__ = ("session_id", "round_index", "kv_handle", "exit_states_handle", "pending_tokens", "committed_len", "prompt_len", "method", "exit_layer", "max_draft_len", "stop_threshold", "sampling", "stop_token_ids", "traceparent", "shadow_exits", "skip_set", "skip_version", "tree")
+    __slots__ = ("session_id", "round_index", "kv_handle", "exit_states_handle", "pending_tokens", "committed_len", "prompt_len", "method", "exit_layer", "max_draft_len", "stop_threshold", "sampling", "stop_token_ids", "traceparent", "shadow_exits", "skip_set", "skip_version", "tree", "by_chance")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_INDEX_FIELD_NUMBER: _ClassVar[int]
     KV_HANDLE_FIELD_NUMBER: _ClassVar[int]
@@ -801,6 +801,7 @@ class RoundTask(_message.Message):
     SKIP_SET_FIELD_NUMBER: _ClassVar[int]
     SKIP_VERSION_FIELD_NUMBER: _ClassVar[int]
     TREE_FIELD_NUMBER: _ClassVar[int]
+    BY_CHANCE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     round_index: int
     kv_handle: KVHandle
@@ -819,7 +820,8 @@ class RoundTask(_message.Message):
     skip_set: _containers.RepeatedScalarFieldContainer[int]
     skip_version: int
     tree: TreeBudget
-    def __init__(self, session_id: _Optional[str] = ..., round_index: _Optional[int] = ..., kv_handle: _Optional[_Union[KVHandle, _Mapping]] = ..., exit_states_handle: _Optional[_Union[ExitStatesHandle, _Mapping]] = ..., pending_tokens: _Optional[_Iterable[int]] = ..., committed_len: _Optional[int] = ..., prompt_len: _Optional[int] = ..., method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., traceparent: _Optional[str] = ..., shadow_exits: _Optional[_Iterable[int]] = ..., skip_set: _Optional[_Iterable[int]] = ..., skip_version: _Optional[int] = ..., tree: _Optional[_Union[TreeBudget, _Mapping]] = ...) -> None: ...
+    by_chance: bool
+    def __init__(self, session_id: _Optional[str] = ..., round_index: _Optional[int] = ..., kv_handle: _Optional[_Union[KVHandle, _Mapping]] = ..., exit_states_handle: _Optional[_Union[ExitStatesHandle, _Mapping]] = ..., pending_tokens: _Optional[_Iterable[int]] = ..., committed_len: _Optional[int] = ..., prompt_len: _Optional[int] = ..., method: _Optional[str] = ..., exit_layer: _Optional[int] = ..., max_draft_len: _Optional[int] = ..., stop_threshold: _Optional[float] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., traceparent: _Optional[str] = ..., shadow_exits: _Optional[_Iterable[int]] = ..., skip_set: _Optional[_Iterable[int]] = ..., skip_version: _Optional[int] = ..., tree: _Optional[_Union[TreeBudget, _Mapping]] = ..., by_chance: _Optional[bool] = ...) -> None: ...
 
 class TreeBudget(_message.Message):
     __slots__ = ("max_nodes", "max_width", "branch_threshold")

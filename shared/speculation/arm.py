@@ -52,5 +52,11 @@ def at_arm(decision: Decision, arm: int) -> Decision:
     method = method_of(arm)
     if method == decision.method:
         return decision.at_exit(exit_layer_of(arm))
-    # How far drafts may branch is no matter of another method.
-    return replace(decision, method=method, exit_layer=exit_layer_of(arm), tree=None)
+    # How far drafts may branch, and what is told of them, is no matter of another method.
+    return replace(
+        decision,
+        method=method,
+        exit_layer=exit_layer_of(arm),
+        tree=None,
+        by_chance=decision.by_chance and is_read_out(arm),
+    )

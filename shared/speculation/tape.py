@@ -19,9 +19,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import log
 from typing import NamedTuple
 
 from shared.speculation.vocabulary import SpeculationSummary
+
+LEAST_CHANCE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class ExitTrack:
 
     matches: whether the exit's choice is the text's token, place by place.
     confidences: of the exit's choices, in [0, 1]; the measure that stop thresholds are for.
+    chances: of the same, that the full model agrees, as the exit tells it; may be left out.
 
     Raises:
         ValueError: the two differ in length.
@@ -37,13 +41,19 @@ class ExitTrack:
 
     matches: Sequence[bool]
     confidences: Sequence[float]
+    chances: Sequence[float] = ()
     _draft_lens: dict[float, list[int | None]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    _path_lens: dict[float, list[int | None]] = field(
         default_factory=dict, repr=False, compare=False
     )
 
     def __post_init__(self) -> None:
         if len(self.matches) != len(self.confidences):
             raise ValueError(f"{len(self.matches)} matches, {len(self.confidences)} confidences")
+        if self.chances and len(self.chances) != len(self.matches):
+            raise ValueError(f"{len(self.matches)} matches, {len(self.chances)} chances")
 
     @cached_property
     def run_lens(self) -> list[int]:
@@ -54,6 +64,44 @@ class ExitTrack:
             run_len = run_len + 1 if self.matches[index] else 0
             run_lens[index] = run_len
         return run_lens
+
+    @cached_property
+    def by_chance(self) -> "ExitTrack":
+        """The same, of an exit that tells chances in the place of confidences.
+
+        Raises:
+            ValueError: the chances were left out.
+        """
+        if not self.chances and self.matches:
+            raise ValueError("this track holds no chances: record it again")
+        return ExitTrack(self.matches, self.chances)
+
+    def path_lens(self, stop_threshold: float) -> list[int | None]:
+        """How many drafts are made from each place on, whose confidences are chances.
+
+        The draft whose path has a chance below the threshold is the last and counts. None where
+        that comes behind the end, and everywhere for 0.
+        """
+        if stop_threshold not in self._path_lens:
+            self._path_lens[stop_threshold] = self._count_paths(stop_threshold)
+        return self._path_lens[stop_threshold]
+
+    def _count_paths(self, stop_threshold: float) -> list[int | None]:
+        num_places = len(self.confidences)
+        if stop_threshold <= 0.0:
+            return [None] * num_places
+        # Of all places before: what a path from one to another has is a difference.
+        logs = [0.0]
+        for chance in self.confidences:
+            logs.append(logs[-1] + log(max(chance, LEAST_CHANCE)))
+        path_lens: list[int | None] = []
+        least, end = log(stop_threshold), 1
+        for place in range(num_places):
+            end = max(end, place + 1)
+            while end <= num_places and logs[end] - logs[place] >= least:
+                end += 1
+            path_lens.append(end - place if end <= num_places else None)
+        return path_lens
 
     def draft_lens(self, stop_threshold: float) -> list[int | None]:
         """How many drafts are made from each place on; None where confidence never stops them.

@@ -117,7 +117,10 @@ class Decision:
     """What one session does in one round. max_draft_len 0 is off.
 
     max_draft_len: the longest chain of drafts; of a tree its depth.
+    stop_threshold: nothing is drafted behind a confidence below this; 0 never stops.
     tree: how far the draft may branch; None: not at all.
+    by_chance: confidences are chances to be kept, and the threshold is for the chance that all
+        drafts up to one are kept: their product.
     """
 
     method: str
@@ -126,6 +129,7 @@ class Decision:
     stop_threshold: float = 0.0
     reason: str = "policy"
     tree: TreeBudget | None = None
+    by_chance: bool = False
 
     @property
     def is_off(self) -> bool:
@@ -157,6 +161,7 @@ class Decision:
             self.stop_threshold,
             self.reason,
             self.tree,
+            self.by_chance,
         )
 
 

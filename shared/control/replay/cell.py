@@ -155,7 +155,7 @@ class ReplayCell:
     def admit(self, key: str, text: RecordedText) -> None:
         """Begin a session; its prefill takes no time here."""
         self.controller.admit(key, text)
-        self._sessions.append(_Session(key, text))
+        self._sessions.append(_Session(key, text.by_chance if self.wished.by_chance else text))
 
     def drop(self) -> None:
         """End the newest session."""

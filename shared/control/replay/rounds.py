@@ -38,7 +38,8 @@ def play_round(tape: Tape, start: int, decision: Decision) -> TapeRound:
     run_len = track.run_lens[start]
     num_drafted = min(decision.max_draft_len, num_left + tape.num_unused - 1)
     if decision.stop_threshold > 0.0:
-        stop = track.draft_lens(decision.stop_threshold)[start]
+        lens = track.path_lens if decision.by_chance else track.draft_lens
+        stop = lens(decision.stop_threshold)[start]
         num_drafted = num_drafted if stop is None else min(num_drafted, stop)
     if run_len == num_left:
         num_drafted = min(num_drafted, run_len)

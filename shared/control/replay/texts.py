@@ -1,7 +1,7 @@
 """Recorded texts: a tape with what it is of, joined where a session's subject is to shift. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.speculation.tape import ExitTrack, Tape
 
@@ -22,6 +22,16 @@ class RecordedText:
     prompt: Mapping[int, ExitTrack] = field(default_factory=dict)
     shifts: tuple[int, ...] = ()
 
+    @property
+    def by_chance(self) -> "RecordedText":
+        """The same, read where exits tell chances in the place of confidences.
+
+        Raises:
+            ValueError: the chances were not recorded.
+        """
+        tracks = {exit_layer: track.by_chance for exit_layer, track in self.tape.tracks.items()}
+        return replace(self, tape=replace(self.tape, tracks=tracks))
+
 
 def join(texts: Sequence[RecordedText]) -> RecordedText:
     """Return one session that goes through texts one after the other, as if it had changed subject.
@@ -38,6 +48,7 @@ def join(texts: Sequence[RecordedText]) -> RecordedText:
         exit_layer: ExitTrack(
             [match for text in texts for match in text.tape.tracks[exit_layer].matches],
             [value for text in texts for value in text.tape.tracks[exit_layer].confidences],
+            [value for text in texts for value in text.tape.tracks[exit_layer].chances],
         )
         for exit_layer in texts[0].tape.tracks
     }
@@ -58,7 +69,9 @@ def join(texts: Sequence[RecordedText]) -> RecordedText:
 def cut(text: RecordedText, start: int, end: int) -> RecordedText:
     """Return places [start, end) of a text, which the request's limit ends there."""
     tracks = {
-        exit_layer: ExitTrack(track.matches[start:end], track.confidences[start:end])
+        exit_layer: ExitTrack(
+            track.matches[start:end], track.confidences[start:end], track.chances[start:end]
+        )
         for exit_layer, track in text.tape.tracks.items()
     }
     num_tokens = len(range(text.tape.num_tokens)[start:end])

@@ -37,6 +37,7 @@ class HeadWish:
     """What choosing a token behind a row needs: the position chosen, the tokens before it.
 
     num_candidates: how many of the next best tokens are wanted as well.
+    wants_chance: the confidence is to be the chance that the full model agrees.
     """
 
     params: SamplingParams
@@ -44,6 +45,7 @@ class HeadWish:
     prompt_len: int
     history: Sequence[TokenId]
     num_candidates: int = 0
+    wants_chance: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ class ChainRound(GrowingDraft):
 
     is_stopped: bool = False
     is_done: bool = False
+    # That all drafts so far are kept, where they tell their chances.
+    _chance: float = 1.0
 
     def next_rows(self) -> Sequence[DraftRow]:
         """Return the row of the next step: the pending token's or the last draft's."""
@@ -24,7 +26,13 @@ class ChainRound(GrowingDraft):
         head = None
         if not self.is_stopped:
             history = self.history if task.sampling.needs_history else ()
-            head = HeadWish(task.sampling, position + 1, task.prompt_len, history)
+            head = HeadWish(
+                task.sampling,
+                position + 1,
+                task.prompt_len,
+                history,
+                wants_chance=task.decision.by_chance,
+            )
         row = DraftRow(
             self.table,
             self.tokens[-1] if self.tokens else task.pending_tokens[0],
@@ -50,6 +58,7 @@ class ChainRound(GrowingDraft):
                 position,
                 task.prompt_len,
                 self.history[:position] if task.sampling.needs_history else (),
+                wants_chance=task.decision.by_chance,
             )
             for position in positions
         ]
@@ -63,4 +72,6 @@ class ChainRound(GrowingDraft):
         (choice,) = choices
         self.add(choice.token_id, choice.confidence)
         self.history.append(choice.token_id)
-        self.is_stopped = self.ends(len(self.tokens), choice.token_id, choice.confidence)
+        self._chance *= choice.confidence
+        sureness = self._chance if self.task.decision.by_chance else choice.confidence
+        self.is_stopped = self.ends(len(self.tokens), choice.token_id, sureness)

@@ -51,11 +51,14 @@ class GrowingDraft:
         decision = self.task.decision
         return min(decision.max_draft_len, decision.max_nodes)
 
-    def ends(self, depth: int, token_id: TokenId, confidence: float) -> bool:
-        """Say whether nothing is drafted behind a token at a depth, counted from 1."""
+    def ends(self, depth: int, token_id: TokenId, sureness: float) -> bool:
+        """Say whether nothing is drafted behind a token at a depth, counted from 1.
+
+        sureness: what the threshold is for: its confidence, or the chance of the whole path.
+        """
         return (
             depth >= self.longest
-            or confidence < self.task.decision.stop_threshold
+            or sureness < self.task.decision.stop_threshold
             or token_id in self.task.stop_token_ids
         )
 

@@ -23,12 +23,15 @@ from shared.speculation.tree import PENDING, RowPath
 
 
 class _Wanted(NamedTuple):
-    """A node that may be: behind which row, and how sure the draft was if it chose it."""
+    """A node that may be: behind which row, how sure the draft was if it chose it.
+
+    sureness: to go by in drafting on.
+    """
 
     row: int
     token_id: TokenId
     confidence: float
-    is_choice: bool
+    sureness: float
 
 
 @dataclass(slots=True)
@@ -39,6 +42,8 @@ class TreeRound(GrowingDraft):
     """
 
     paths: list[RowPath] = field(default_factory=lambda: [(0,)])
+    # By row, the chance that its path is kept, where drafts tell their chances.
+    _chances: list[float] = field(default_factory=lambda: [1.0])
     # Rows of the next step, and those among them that wish a head: the chain's own first.
     _level: list[int] = field(default_factory=lambda: [0])
     _wishing: list[int] = field(default_factory=lambda: [0])
@@ -71,7 +76,14 @@ class TreeRound(GrowingDraft):
         if task.sampling.needs_history:
             history = [*self.history, *(self.tokens[each - 1] for each in path[1:])]
         position = task.committed_len + len(path) - 1
-        return HeadWish(task.sampling, position, task.prompt_len, history, num_candidates)
+        return HeadWish(
+            task.sampling,
+            position,
+            task.prompt_len,
+            history,
+            num_candidates,
+            task.decision.by_chance,
+        )
 
     def note(self, choices: Sequence[Choice]) -> None:
         """Grow the tree by what was chosen behind the rows that wished it."""
@@ -89,31 +101,31 @@ class TreeRound(GrowingDraft):
         for index, node in enumerate(wanted):
             row = self._add(node)
             may_go_on = not is_stopped and (index == 0 or has_room)
-            if may_go_on and not self._ends(node.row, node.token_id, self._sureness(node)):
+            if may_go_on and not self._ends(node.row, node.token_id, node.sureness):
                 self._wishing.append(row)
 
-    def _ends(self, row: int, token_id: TokenId, confidence: float) -> bool:
+    def _ends(self, row: int, token_id: TokenId, sureness: float) -> bool:
         """Say whether nothing is drafted behind a token that follows a row."""
-        return self.ends(len(self.paths[row]), token_id, confidence)
-
-    def _sureness(self, node: _Wanted) -> float:
-        """Return a confidence to go by: nobody knows that of a sibling."""
-        return node.confidence if node.is_choice else 1.0
+        if self.task.decision.by_chance:
+            sureness *= self._chances[row]
+        return self.ends(len(self.paths[row]), token_id, sureness)
 
     def _wanted(self, chosen: Sequence[tuple[int, Choice]]) -> Iterator[_Wanted]:
         """Iterate over the nodes that may be added, those that bring most first."""
         (main_row, main), branches = chosen[0], chosen[1:]
-        yield _Wanted(main_row, main.token_id, main.confidence, True)
+        yield _Wanted(main_row, main.token_id, main.confidence, main.confidence)
         yield from self._siblings(main_row, main)
         for row, choice in branches:
-            yield _Wanted(row, choice.token_id, choice.confidence, True)
+            yield _Wanted(row, choice.token_id, choice.confidence, choice.confidence)
         for row, choice in branches:
             yield from self._siblings(row, choice)
 
     def _siblings(self, row: int, choice: Choice) -> Iterator[_Wanted]:
         if choice.confidence < self.budget.branch_threshold:
+            # Nobody knows the confidence of a sibling; its chance is what the choice leaves.
+            sureness = 1.0 - choice.confidence if self.task.decision.by_chance else 1.0
             for token_id in choice.candidates:
-                yield _Wanted(row, token_id, NO_CONFIDENCE, False)
+                yield _Wanted(row, token_id, NO_CONFIDENCE, sureness)
 
     def _add(self, node: _Wanted) -> int:
         """Add a node and return its row."""
@@ -121,6 +133,7 @@ class TreeRound(GrowingDraft):
         self.parents.append(node.row + PENDING)
         row = len(self.tokens)
         self.paths.append((*self.paths[node.row], row))
+        self._chances.append(self._chances[node.row] * node.sureness)
         self._level.append(row)
         return row
 

@@ -160,5 +160,5 @@ class GovernorSchool:
         return Contender(name, lambda: self._cell(copy.deepcopy(governor)))
 
     def _cell(self, governor: LoadGovernor) -> ReplayCell:
-        wished = Decision(LAYERSKIP, self._setup.default_exit, LONGEST_PLANNED)
+        wished = Decision(LAYERSKIP, self._setup.default_exit, LONGEST_PLANNED, by_chance=True)
         return self._setup.cell(GovernorController(governor), wished)

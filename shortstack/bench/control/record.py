@@ -148,6 +148,7 @@ def _tracks(
         exit_layer: ExitTrack(
             [a == b for a, b in zip(each.tokens[start:end], tokens, strict=True)],
             each.confidences[start:end],
+            each.chances[start:end],
         )
         for exit_layer, each in choices.items()
     }

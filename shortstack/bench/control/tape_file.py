@@ -3,6 +3,7 @@
 header                JSON: see `TapeHeader`
 matches               bool [E, N]     exits in the header's order, tokens but the first
 confidences           float16 [E, N]
+chances               float16 [E, N]  that the full model agrees, as the exit tells it
 prompt_matches        bool [E, M]     the last positions of the prompt: equal to the model's own
 prompt_confidences    float16 [E, M]  choice there
 """
@@ -19,8 +20,8 @@ from shared.control.replay.texts import RecordedText
 from shared.speculation.tape import ExitTrack, Tape
 from shortstack.errors import UsageError
 
-SCHEMA = 1
-ARRAYS = ("matches", "confidences", "prompt_matches", "prompt_confidences")
+SCHEMA = 2
+ARRAYS = ("matches", "confidences", "chances", "prompt_matches", "prompt_confidences")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ def write_recording(file: Path, recording: Recording) -> None:
         header=np.array(json.dumps(asdict(header))),
         matches=_stack([text.tape.tracks[e].matches for e in header.exits], np.bool_),
         confidences=_stack([text.tape.tracks[e].confidences for e in header.exits], np.float16),
+        chances=_stack([text.tape.tracks[e].chances for e in header.exits], np.float16),
         prompt_matches=_stack([text.prompt[e].matches for e in header.exits], np.bool_),
         prompt_confidences=_stack([text.prompt[e].confidences for e in header.exits], np.float16),
     )
@@ -82,27 +84,31 @@ def read_recording(file: Path) -> Recording:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             fields = json.loads(str(arrays["header"]))
-            matches, confidences, prompt_matches, prompt_confidences = (
+            if fields.get("schema") != SCHEMA:
+                raise UsageError(
+                    f"{file} has schema {fields.get('schema')}, this reads {SCHEMA}: "
+                    "record it again"
+                )
+            matches, confidences, chances, prompt_matches, prompt_confidences = (
                 arrays[name].tolist() for name in ARRAYS
             )
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{file} is no recorded text: {error}") from None
-    if fields.get("schema") != SCHEMA:
-        raise UsageError(
-            f"{file} has schema {fields.get('schema')}, this reads {SCHEMA}: record it again"
-        )
     header = TapeHeader(**fields | {"exits": tuple(fields["exits"])})
-    tracks = _tracks(header.exits, matches, confidences)
+    tracks = _tracks(header.exits, matches, confidences, chances)
     tape = Tape(len(matches[0]), tracks, header.num_unused)
-    prompt = _tracks(header.exits, prompt_matches, prompt_confidences)
+    prompt = _tracks(header.exits, prompt_matches, prompt_confidences, [()] * len(header.exits))
     return Recording(header, RecordedText(header.prompt_id, header.task, tape, prompt))
 
 
 def _tracks(
-    exits: Sequence[int], matches: Sequence[Sequence[bool]], confidences: Sequence[Sequence[float]]
+    exits: Sequence[int],
+    matches: Sequence[Sequence[bool]],
+    confidences: Sequence[Sequence[float]],
+    chances: Sequence[Sequence[float]],
 ) -> dict[int, ExitTrack]:
-    rows = zip(matches, confidences, strict=True)
-    return {e: ExitTrack(row, values) for e, (row, values) in zip(exits, rows, strict=True)}
+    rows = zip(exits, matches, confidences, chances, strict=True)
+    return {exit_layer: ExitTrack(row, values, own) for exit_layer, row, values, own in rows}
 
 
 def read_recordings(folder: Path) -> list[Recording]:

@@ -7,7 +7,8 @@ import pytest
 from shared.control.evidence.observation import Observation, Read
 from shared.control.evidence.prior import Prior
 from shared.control.evidence.session_evidence import SessionEvidence
-from shared.control.tuning import TUNE_POSITIONS, DraftSetting, Tuning
+from shared.control.threshold_replay import Setting
+from shared.control.tuning import TUNE_POSITIONS, Tuning
 
 EXIT, OTHER = 3, 4
 
@@ -16,7 +17,7 @@ def evidence() -> SessionEvidence:
     return SessionEvidence((EXIT, OTHER), Prior.none((EXIT, OTHER)))
 
 
-def note(known: SessionEvidence, bits: str, *, sure: float = 0.9, unsure: float = 0.1) -> None:
+def note(known: SessionEvidence, bits: str, *, sure: float = 0.99, unsure: float = 0.1) -> None:
     """Let an exit be right where there is a 1, and sure of itself exactly there."""
     reads = [Read(bit == "1", sure if bit == "1" else unsure) for bit in bits]
     known.note(Observation(len(bits), {EXIT: reads}), None)
@@ -26,11 +27,11 @@ def round_ns(draft_len: int) -> float:
     return 10.0 + 2.0 * draft_len
 
 
-def tuned(tuning: Tuning, known: SessionEvidence, draft_len: int = 2) -> DraftSetting | None:
+def tuned(tuning: Tuning, known: SessionEvidence, key: str = "s") -> Setting | None:
     """Return the setting of the next draft, when all that is due was done."""
-    tuning.setting("s", EXIT, draft_len, 12, known, round_ns)
+    tuning.setting(key, EXIT, 12, known, round_ns)
     tuning.tune()
-    return tuning.setting("s", EXIT, draft_len, 12, known, round_ns)
+    return tuning.setting(key, EXIT, 12, known, round_ns)
 
 
 def text(seed: int, num_positions: int, rate: float = 0.8) -> str:
@@ -38,29 +39,49 @@ def text(seed: int, num_positions: int, rate: float = 0.8) -> str:
     return "".join("1" if random.random() < rate else "0" for _ in range(num_positions))
 
 
-def test_a_young_session_drafts_as_planned() -> None:
+def test_the_first_session_drafts_as_planned_while_it_is_young() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * (TUNE_POSITIONS - 1))
-    assert tuned(tuning, known, 4) is None
+    assert tuned(tuning, known) is None
 
 
 def test_where_the_exit_knows_its_mistakes_drafts_are_long_and_stop_there() -> None:
     known, tuning = evidence(), Tuning()
     note(known, text(1, 96))
-    setting = tuned(tuning, known, 4)
+    setting = tuned(tuning, known)
     assert setting is not None
-    assert setting.arm == EXIT
     assert setting.draft_len > 4
-    assert 0.1 < setting.stop_threshold <= 0.91
+    assert setting.stop_threshold > 0.0
 
 
-def test_where_everything_matches_drafts_get_longer_without_a_threshold() -> None:
+def test_where_everything_matches_drafts_are_long() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * 96)
     setting = tuned(tuning, known)
     assert setting is not None
-    assert setting.draft_len > 2
-    assert setting.stop_threshold == 0.0
+    assert setting.draft_len > 4
+
+
+def test_a_session_begins_with_what_was_best_in_the_others() -> None:
+    known, tuning = evidence(), Tuning()
+    note(known, text(1, 192))
+    first = tuned(tuning, known)
+    tuning.forget("s")
+    assert tuned(tuning, evidence(), "another") == first
+
+
+def test_others_are_outweighed_by_what_a_session_shows_itself() -> None:
+    tuning = Tuning()
+    for key in ("a", "b", "c"):
+        known = evidence()
+        note(known, "1" * 192)
+        assert tuned(tuning, known, key) is not None
+        tuning.forget(key)
+    known = evidence()
+    note(known, "0" * 250)
+    setting = tuned(tuning, known, "hard")
+    assert setting is not None
+    assert setting.draft_len == 1 or setting.stop_threshold > 0.0
 
 
 def test_a_setting_is_kept_until_there_are_enough_new_positions() -> None:
@@ -77,7 +98,7 @@ def test_another_arm_is_tuned_of_its_own() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * 64)
     assert tuned(tuning, known) is not None
-    assert tuning.setting("s", OTHER, 2, 12, known, round_ns) is None
+    assert tuning.setting("s", OTHER, 12, known, round_ns) is None
 
 
 def test_behind_an_alarm_the_text_before_does_not_count() -> None:
@@ -100,7 +121,7 @@ def test_a_session_that_ended_is_forgotten() -> None:
     assert tuned(tuning, known) is not None
     tuning.forget("s")
     tuning.forget("s")
-    assert tuned(tuning, evidence()) is None
+    assert tuning.setting("s", OTHER, 12, evidence(), round_ns) is None
 
 
 def test_nothing_is_replayed_while_a_decision_is_waited_for() -> None:
@@ -111,7 +132,7 @@ def test_nothing_is_replayed_while_a_decision_is_waited_for() -> None:
         asked.append(draft_len)
         return round_ns(draft_len)
 
-    assert tuning.setting("s", EXIT, 2, 12, known, watched_ns) is None
+    assert tuning.setting("s", EXIT, 12, known, watched_ns) is None
     assert not asked
     tuning.tune()
     assert asked

@@ -1,0 +1,56 @@
+"""Chances in the place of confidences: what a draft's choice is worth, told as it is drafted.
+
+    logits -> choice, gap, runner-up      `sampling`
+    z, choice, gap, runner-up -> chance   `acceptance_heads`, where the exit has one; else the gap's
+
+Drafts and shadow reads are told of alike, so that evidence of an exit is what its drafts will say.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from shared.model.layer_stack import LayerStack
+from shared.model.sampling import Choices, RowChoice, choose
+
+
+def choose_drafts(
+    stack: LayerStack,
+    z_RD: torch.Tensor,
+    rows: Sequence[RowChoice],
+    exit_layers: Sequence[int],
+    *,
+    with_both: bool = False,
+) -> Choices:
+    """Choose what to draft behind rows; the confidence of those that want it is their chance.
+
+    Args:
+        stack: the model.
+        z_RD: what the head that drafts reads.
+        rows: what choosing needs, row by row.
+        exit_layers: by row, the exit that was read as it is; of other rows none wants a chance.
+        with_both: tell all rows' chances beside their confidences, and replace none.
+    """
+    wanted = [row.wants_chance for row in rows]
+    with_chances = with_both or any(wanted)
+    choices = choose(
+        stack.score_drafts(z_RD),
+        rows,
+        subset=stack.draft_subset,
+        with_confidences=with_both or not all(wanted),
+        with_gaps=with_chances,
+    )
+    if with_chances:
+        gaps = [gap * _logits_per_score(row) for gap, row in zip(choices.gaps, rows, strict=True)]
+        choices.chances = stack.chances(z_RD, exit_layers, choices, gaps)
+    if all(wanted):
+        choices.confidences = choices.chances
+    elif with_chances and not with_both:
+        told = zip(wanted, choices.chances, choices.confidences, strict=True)
+        choices.confidences = [chance if is_wanted else own for is_wanted, chance, own in told]
+    return choices
+
+
+def _logits_per_score(row: RowChoice) -> float:
+    """Return the temperature, which logits were divided by; greedy ones were not."""
+    return 1.0 if row.params.is_greedy else row.params.temperature
