@@ -91,6 +91,12 @@ class ModelSettings(Group):
         description="what method kangaroo drafts with: `auto` (draft_adapters in the model "
         "directory, if there), `off`, or a path",
     )
+    acceptance_heads: str = Field(
+        "auto",
+        min_length=1,
+        description="what tells drafts how likely they are to be accepted: `auto` "
+        "(acceptance_heads in the model directory, if there), `off` (score gaps alone), or a path",
+    )
 
     @property
     def served_name(self) -> str:

@@ -12,6 +12,9 @@ sampling      the choice of a token: warping, counter-based noise, confidence
 token_subset  which token ids the columns of a draft vocabulary's logits stand for
 exit_adapters  what drafts read an exit through, where the model was left as it is
 exit_adapter_file  their file beside the model, read and checked
+acceptance_heads  how likely the full model is to agree with what an exit chose
+acceptance_head_file  their file beside the model, read and checked
+exit_file     what both files have in common
 draft_adapters  an attention behind an exit that method kangaroo drafts through, with KV of its own
 draft_adapter_weights  the same as it is stored, and its sizes
 draft_adapter_file  its files beside the model, written, read and checked
@@ -24,5 +27,5 @@ costs         measured times of layers and head
 
 Legend of dimension letters: B sessions, R packed rows, K drafts, D hidden, V vocabulary, N query
 heads, G KV heads, J query heads per KV head, H head size, S slots, L layers, U
-tokens of a draft vocabulary, M rank of an exit adapter.
+tokens of a draft vocabulary, M rank of an exit adapter, width of an acceptance head.
 """

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from shared.errors import BadModel
+from shared.model.acceptance_head_file import find_acceptance_heads
+from shared.model.acceptance_heads import AcceptanceHeads
 from shared.model.draft_adapter_file import AdapterHost, find_draft_adapters, rope_of
 from shared.model.draft_adapter_weights import DraftAdapterWeights, HeadLayout
 from shared.model.exit_adapter_file import find_exit_adapters
@@ -82,6 +84,10 @@ class ModelConfig:
     def find_exit_adapters(self, wish: str) -> ExitAdapters | None:
         """Return the exit adapters that the setting asks for; BadModel if they are not sound."""
         return find_exit_adapters(wish, self.path, self.hidden_size, self.num_layers)
+
+    def find_acceptance_heads(self, wish: str) -> AcceptanceHeads | None:
+        """Return the acceptance heads that the setting asks for; BadModel if they are not sound."""
+        return find_acceptance_heads(wish, self.path, self.hidden_size, self.num_layers)
 
     def find_draft_adapters(self, wish: str) -> tuple[DraftAdapterWeights, ...]:
         """Return the draft adapters that the setting asks for; BadModel if one is not sound."""
