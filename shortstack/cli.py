@@ -84,6 +84,7 @@ BENCHES = (
 TRAININGS = (
     Entry("layerskip", "training.commands:layerskip", "Teach a model to exit early."),
     Entry("kangaroo", "training.commands:kangaroo", "Train draft adapters beside a frozen model."),
+    Entry("acceptance", "training.commands:acceptance", "Train heads that tell acceptance."),
     Entry("card", "training.commands:card", "Write the model card of a finished run anew."),
 )
 

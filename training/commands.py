@@ -82,6 +82,42 @@ def kangaroo(
     console.print(f"draft adapters and card: {found}; {hint}", soft_wrap=True)
 
 
+def acceptance(
+    config: ConfigFile,
+    out: OutDir,
+    data: DataDir = None,
+    beside_model: Annotated[
+        bool,
+        typer.Option(help="Copy the heads beside the model, for workers to find."),
+    ] = False,
+    resume: Annotated[bool, typer.Option(help="Go on from OUT's last checkpoint.")] = False,
+    num_threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as torch has it.")] = 0,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="section.name=value, over what the file says.")
+    ] = None,
+) -> None:
+    """Train acceptance heads beside a model that stays as it is."""
+    import torch
+
+    from shared.model.acceptance_head_file import KIND
+    from training.acceptance.run import install, train
+    from training.config import AcceptanceRun, read_config
+
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    console = Console()
+    with one_line_errors():
+        folder = train(config, data, out, overrides or [], resume, console)
+        if folder is None:
+            return
+        model_dir = Path(str(read_config(config, overrides or [], AcceptanceRun).model.path))
+        found = install(folder, model_dir) if beside_model else folder
+    hint = (
+        "workers of this model find them" if beside_model else f"serve with {KIND.setting}={found}"
+    )
+    console.print(f"acceptance heads and card: {found}; {hint}", soft_wrap=True)
+
+
 def card(
     run: Annotated[Path, typer.Option(help="Directory of a finished run.")],
     comparison: Annotated[

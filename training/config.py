@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from training.errors import TrainingError
 from training.sections import (
+    AcceptanceSection,
     CardSection,
     DataSection,
     DraftAdaptersSection,
@@ -143,25 +144,45 @@ class RunConfig(TextRun):
 RunT = TypeVar("RunT", bound=TextRun)
 
 
-class KangarooRun(TextRun):
-    """A run that trains draft adapters beside a model that stays as it is."""
-
-    draft_adapters: DraftAdaptersSection
+class FrozenRun(TextRun):
+    """A run beside a model that stays as it is."""
 
     @model_validator(mode="after")
-    def _model_stays(self) -> "KangarooRun":
+    def _model_stays(self) -> "FrozenRun":
         faults = {
-            "need model.path, a model to stay as it is": self.model.path is None,
-            "leave the weights as they are: leave model.store_dtype out": (
+            "needs model.path, a model to stay as it is": self.model.path is None,
+            "leaves the weights as they are: leave model.store_dtype out": (
                 "store_dtype" in self.model.model_fields_set
             ),
-            "keep the model's tokenizer: leave tokenizer.vocab_size out": (
+            "keeps the model's tokenizer: leave tokenizer.vocab_size out": (
                 self.tokenizer.vocab_size is not None
             ),
         }
         found = [text for text, is_fault in faults.items() if is_fault]
         if found:
-            raise ValueError("draft_adapters " + "; ".join(found))
+            raise ValueError("training beside a frozen model " + "; ".join(found))
+        return self
+
+
+class KangarooRun(FrozenRun):
+    """A run that trains draft adapters."""
+
+    draft_adapters: DraftAdaptersSection
+
+
+class AcceptanceRun(FrozenRun):
+    """A run that trains acceptance heads."""
+
+    acceptance: AcceptanceSection = AcceptanceSection()
+
+    @model_validator(mode="after")
+    def _prompts_fit(self) -> "AcceptanceRun":
+        prompt_len, row_len = self.acceptance.prompt_len, self.data.row_len
+        if self.acceptance.own_share and prompt_len >= row_len:
+            raise ValueError(
+                f"acceptance.prompt_len of {prompt_len} leaves nothing to go on with in rows of"
+                f" {row_len} tokens (data.row_len)"
+            )
         return self
 
 
@@ -214,7 +235,8 @@ def _fault(detail: Any) -> str:
 def _all_names() -> list[str]:
     sections = (
         RunConfig, ModelSection, TokenizerSection, DataSection, Source, RecipeSection,
-        LoraSection, ExitAdaptersSection, DraftAdaptersSection, GuardSection, CardSection,
+        LoraSection, ExitAdaptersSection, DraftAdaptersSection, AcceptanceSection, GuardSection,
+        CardSection,
     )  # fmt: skip
     return [name for section in sections for name in section.model_fields]
 

@@ -148,6 +148,17 @@ def exit_states(
     return states
 
 
+@torch.no_grad()
+def frozen_states(
+    model: nn.Module, input_ids_BT: Tensor, exit_layers: Collection[int]
+) -> dict[int, Tensor]:
+    """x_E [B, T, D] of exits and of the last layer, by E; without norms or gradients."""
+    num_layers = len(stack_of(model).layers)
+    layers = {each - 1 for each in (*exit_layers, num_layers)}
+    states = exit_states(model, input_ids_BT, layers, num_layers)
+    return {layer + 1: state for layer, state in states.items()}
+
+
 def run_rows(
     layer: nn.Module, x_BTD: Tensor, context: Context, kind: str, kept: Sequence[int]
 ) -> Tensor:

@@ -177,6 +177,44 @@ class DraftAdaptersSection(Section):
         return self
 
 
+class AcceptanceSection(Section):
+    """Acceptance heads: how likely the model agrees with an exit; all its weights are frozen.
+
+    Attributes:
+        exits: exit layers that get one, in [1, L-1]; None for all of these.
+        width: inner size of each head.
+        dropout: of the heads' inputs and inner values, while they are trained.
+        greedy_share: part of the positions where exit and model choose greedily; at the others
+            both sample under one noise, at a temperature drawn from [min, max]_temperature.
+        own_share: part of the rows in which the model itself goes on from a prompt, as it will
+            when it is served.
+        own_rows: so many of these rows are written before the run begins.
+        prompt_len: tokens of running text that such a row begins with.
+        exit_adapters: what exits are read through, as the setting of this name has it.
+        store_dtype: element type of the written heads; they run in float32.
+    """
+
+    exits: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] | None = None
+    width: Annotated[int, Field(ge=1)] = 64
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    greedy_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_temperature: Annotated[float, Field(gt=0)] = 0.5
+    max_temperature: Annotated[float, Field(gt=0)] = 1.0
+    own_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    own_rows: Annotated[int, Field(ge=1)] = 1024
+    prompt_len: Annotated[int, Field(ge=1)] = 64
+    exit_adapters: Annotated[str, Field(min_length=1)] = "auto"
+    store_dtype: Literal["float32", "bfloat16", "float16"] = "float16"
+
+    @model_validator(mode="after")
+    def _values_agree(self) -> "AcceptanceSection":
+        if self.exits is not None and len(set(self.exits)) < len(self.exits):
+            raise ValueError("exits names an exit twice")
+        if self.min_temperature > self.max_temperature:
+            raise ValueError("min_temperature exceeds max_temperature")
+        return self
+
+
 class GuardSection(Section):
     """How much the last layer may lose against the model the run began with.
 

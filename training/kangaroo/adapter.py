@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.model.draft_adapter_weights import DraftAdapterWeights, HeadLayout
-from training.exits import exit_states, stack_of
+from training.exits import frozen_states, stack_of
 
 RMS_EPS = 1e-6
 FRESH, RAW_EXIT = "fresh", "raw_exit"
@@ -108,13 +108,9 @@ class AdaptersOfModel(nn.Module):
         tensors = {name: each.detach().cpu() for name, each in parameters}
         return DraftAdapterWeights(exit_layer, self._layout, RMS_EPS, tensors)
 
-    @torch.no_grad()
     def base_states(self, input_ids_BT: Tensor) -> dict[int, Tensor]:
         """x_E [B, T, D] of the adapters' exits and of the last layer, by E; without norms."""
-        num_layers = len(stack_of(self.base).layers)
-        layers = {each - 1 for each in (*self.exits, num_layers)}
-        states = exit_states(self.base, input_ids_BT, layers, num_layers)
-        return {layer + 1: state for layer, state in states.items()}
+        return frozen_states(self.base, input_ids_BT, self.exits)
 
     def read(self, states: dict[int, Tensor]) -> dict[int, Tensor]:
         """z [B, T, D] by exit."""

@@ -207,7 +207,7 @@ def test_a_resumed_run_ends_with_the_adapters_of_an_unbroken_one(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": {"init": {"model_type": "llama"}}}, "need model.path"),
+        ({"model": {"init": {"model_type": "llama"}}}, "needs model.path"),
         ({"model": {"path": "x", "store_dtype": "float32"}}, "leave model.store_dtype out"),
         ({"tokenizer": {"vocab_size": 300}}, "leave tokenizer.vocab_size out"),
         ({"draft_adapters": {"exits": []}}, "draft_adapters.exits"),
