@@ -41,13 +41,16 @@ def parts_of(head: AcceptanceHead) -> Sequence[torch.Tensor]:
 
 
 def write_acceptance_heads(
-    heads: AcceptanceHeads, model_dir: Path, dtype: torch.dtype = torch.float32
+    heads: AcceptanceHeads, model_dir: Path, dtype_name: str = "float32"
 ) -> Path:
     """Write the file into a model directory, whole or not at all; return its path.
+
+    dtype_name: element type of the file.
 
     Raises:
         OSError: the directory cannot be written to.
     """
+    dtype: torch.dtype = getattr(torch, dtype_name)
     tensors = {
         tensor_name(exit_layer, part): tensor.to(dtype)
         for exit_layer, one in heads.by_exit.items()
