@@ -1,13 +1,10 @@
 """The file of exit adapters: what is written is read, and nothing else is."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
@@ -20,6 +17,7 @@ from shared.model.weights import weights_fingerprint
 from shared.speculation.draft_vocab import AUTO
 from shared.speculation.vocabulary import OFF
 from tests.adapter_builder import RANK, make_adapters
+from tests.exit_files import Change, damage, header, tensor
 from tests.model_builder import HIDDEN_SIZE, write_model
 
 NUM_LAYERS = 3
@@ -104,32 +102,6 @@ def test_files_that_were_asked_for_must_be_there(config: ModelConfig, tmp_path: 
 
 # --- damage ---------------------------------------------------------------------------------------
 
-Content = tuple[dict[str, torch.Tensor], dict[str, str]]
-
-
-def content_of(path: Path) -> Content:
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118
-
-
-def header(**changes: str | None) -> Callable[[Content], None]:
-    def change(content: Content) -> None:
-        for name, value in changes.items():
-            content[1].pop(name)
-            if value is not None:
-                content[1][name] = value
-
-    return change
-
-
-def tensor(name: str, value: Any) -> Callable[[Content], None]:
-    def change(content: Content) -> None:
-        content[0].pop(name, None)
-        if value is not None:
-            content[0][name] = value
-
-    return change
-
 
 @pytest.mark.parametrize(
     ("change", "words"),
@@ -163,12 +135,10 @@ def tensor(name: str, value: Any) -> Callable[[Content], None]:
     ],
 )
 def test_every_fault_is_told_with_the_way_to_mend_it(
-    change: Callable[[Content], None], words: str, config: ModelConfig, adapters: ExitAdapters
+    change: Change, words: str, config: ModelConfig, adapters: ExitAdapters
 ) -> None:
     path = write_exit_adapters(adapters, config.path)
-    content = content_of(path)
-    change(content)
-    save_file(content[0], path, content[1])
+    damage(path, change)
     assert_told(config, path, words)
 
 
