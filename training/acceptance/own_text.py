@@ -9,9 +9,9 @@ before the run begins, and kept for a run that is resumed.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -28,6 +28,7 @@ SUFFIX = "-own"
 """What the name of a source gets where the model has written on."""
 
 Prompts = Sequence[Sequence[int]]
+BatchT = TypeVar("BatchT")
 
 
 def own_texts(
@@ -132,9 +133,17 @@ def write_on(
     examples: list[Example] = []
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        for batch, temperature in track(batches, shown, console=console, transient=True):
+        for batch, temperature in _shown(batches, shown, console):
             examples += continuations(model, batch, config.data.row_len + 1, temperature)
     return examples
+
+
+def _shown(batches: Sequence[BatchT], shown: str, console: Console) -> Iterable[BatchT]:
+    """Show how far it is: by a bar, by a line where no bar can be seen."""
+    if console.is_terminal:
+        return track(batches, shown, console=console, transient=True)
+    console.print(shown, soft_wrap=True)
+    return batches
 
 
 def _temperature(config: AcceptanceRun, first: int) -> float:
