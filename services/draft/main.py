@@ -80,6 +80,7 @@ def load_draft_stack(settings: DraftServiceSettings) -> LayerStack:
         config.find_draft_vocab(settings.model.draft_vocab),
         config.find_exit_adapters(settings.model.exit_adapters),
         adapters,
+        config.find_acceptance_heads(settings.model.acceptance_heads),
     )
 
 

@@ -135,12 +135,15 @@ def load_verify_stack(settings: VerifyServiceSettings) -> LayerStack:
     try:
         vocab = config.find_draft_vocab(settings.model.draft_vocab)
         adapters = config.find_exit_adapters(settings.model.exit_adapters)
+        acceptance = config.find_acceptance_heads(settings.model.acceptance_heads)
     except BadModel as error:
         if kind == "fused":
             raise
         log.warning("exits are read without what drafts have", extra={"error": error.message})
-        vocab = adapters = None
-    return LayerStack(config, device, None, ProgressLog(), Heads.BOTH, vocab, adapters, drafting)
+        vocab = adapters = acceptance = None
+    return LayerStack(
+        config, device, None, ProgressLog(), Heads.BOTH, vocab, adapters, drafting, acceptance
+    )
 
 
 def _warn_of_strangers(options: VerifySettings) -> None:

@@ -273,6 +273,7 @@ def load_stack(
     draft_vocab: str = AUTO,
     exit_adapters: str = AUTO,
     draft_adapters: str = AUTO,
+    acceptance_heads: str = AUTO,
 ) -> LayerStack:
     """Read a checkpoint; all faults are raised here, before any port opens.
 
@@ -292,4 +293,5 @@ def load_stack(
         vocab,
         adapters,
         config.find_draft_adapters(draft_adapters),
+        config.find_acceptance_heads(acceptance_heads),
     )

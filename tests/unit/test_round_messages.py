@@ -55,6 +55,12 @@ def test_a_round_is_read_as_it_was_written() -> None:
     assert task_from_proto(message, vocab_size=50) == TASK
 
 
+def test_a_round_that_goes_by_chances_says_so() -> None:
+    task = replace(TASK, decision=replace(TASK.decision, by_chance=True))
+    message = pb.RoundTask.FromString(task_to_proto(task, 77, 8).SerializeToString())
+    assert task_from_proto(message, vocab_size=50) == task
+
+
 def test_a_draft_is_read_as_it_was_written() -> None:
     message = pb.RoundDraft.FromString(draft_to_proto(DRAFT).SerializeToString())
     assert [each.exit_layer for each in message.shadow_exits] == [2, 3]

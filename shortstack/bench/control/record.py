@@ -68,6 +68,7 @@ def load(plan: RecordPlan, progress: Progress = no_progress) -> LayerStack:
         progress=progress,
         draft_vocab=config.find_draft_vocab(AUTO),
         exit_adapters=config.find_exit_adapters(AUTO),
+        acceptance_heads=config.find_acceptance_heads(AUTO),
     )
 
 

@@ -183,3 +183,26 @@ def test_a_tape_must_be_of_one_length() -> None:
         ExitTrack([True, False], [0.5])
     with pytest.raises(ValueError, match="exit 1 has 1 places, the text 2"):
         Tape(2, {1: ExitTrack([True], [0.5])})
+
+
+def test_a_path_ends_behind_the_draft_whose_product_is_too_small() -> None:
+    track = ExitTrack([True] * 6, [0.9, 0.8, 0.9, 0.5, 1.0, 1.0])
+    # From 0: .9, .72, .648, .324; from 1: .8, .72, .36; from 2 on .45 is the least.
+    assert track.path_lens(0.4) == [4, 3, None, None, None, None]
+    assert track.path_lens(0.6) == [4, 3, 2, 1, None, None]
+    assert track.path_lens(0.95) == [1, 1, 1, 1, None, None]
+    assert track.path_lens(0.0) == [None] * 6
+
+
+def test_chances_may_take_the_place_of_confidences() -> None:
+    track = ExitTrack([True, False], [0.5, 0.5], [0.9, 0.1])
+    assert track.by_chance.confidences == [0.9, 0.1]
+    assert track.by_chance.matches == [True, False]
+    with pytest.raises(ValueError, match="no chances: record it again"):
+        _ = ExitTrack([True], [0.5]).by_chance
+    with pytest.raises(ValueError, match="1 matches, 2 chances"):
+        ExitTrack([True], [0.5], [0.5, 0.5])
+
+
+def test_a_chance_of_nothing_stops_every_path() -> None:
+    assert ExitTrack([True] * 3, [0.9, 0.0, 0.9]).path_lens(0.2) == [2, 1, None]

@@ -35,6 +35,7 @@ def draft(
     *,
     stop_threshold: float = 0.0,
     stop_row: int = -1,
+    by_chance: bool = False,
 ) -> tuple[Draft, list[list[int]]]:
     """Draft a tree; the token behind row r at rank i is 10 * (r + 1) + i.
 
@@ -43,7 +44,7 @@ def draft(
     """
     task = RoundTask(
         SessionId("s"), 0, TABLE.extents, 0, (TokenId(5),), COMMITTED_LEN, 2,
-        Decision(LAYERSKIP, 2, depth, stop_threshold, tree=tree),
+        Decision(LAYERSKIP, 2, depth, stop_threshold, tree=tree, by_chance=by_chance),
         PENALISED, frozenset({STOP_ID}),
     )  # fmt: skip
     making, steps = TreeRound(task, TABLE, HISTORY), []
@@ -110,3 +111,16 @@ def test_nothing_is_drafted_behind_an_end() -> None:
     made, steps = draft(4, TreeBudget(6, 2, 0.8), stop_row=1)
     assert made.draft_tokens[2] == STOP_ID
     assert len(steps) == 3
+
+
+def test_by_chance_a_branch_ends_where_its_whole_path_is_unlikely() -> None:
+    # Behind a choice of .6 a sibling has .4; behind two choices .36.
+    def confidence(row: int) -> float:
+        return 0.6
+
+    tree = TreeBudget(12, 2, 0.8)
+    long, _ = draft(4, tree, confidence, stop_threshold=0.1, by_chance=True)
+    short, steps = draft(4, tree, confidence, stop_threshold=0.37, by_chance=True)
+    assert len(short.draft_tokens) < len(long.draft_tokens)
+    # Both nodes at depth 1 go on, of those at depth 2 none does.
+    assert [len(step) for step in steps] == [1, 2, 4]

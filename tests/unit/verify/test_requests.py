@@ -117,6 +117,19 @@ def test_who_says_nothing_gets_the_worker_s_policy_and_its_exits() -> None:
     assert found.wished == Decision(LAYERSKIP, 1, 8, 0.25, "policy")
 
 
+def test_drafts_go_by_chances_where_goodput_may_stop_them() -> None:
+    rules = replace(GOODPUT_RULES, defaults=replace(RULES.defaults, stop_threshold=0.0))
+    assert read_request(make(), rules).wished.by_chance
+    # A threshold is one of confidences, and so is whatever else goes by them.
+    assert not read_request(make(), GOODPUT_RULES).wished.by_chance
+    for speculation in (
+        pb.SpeculationParams(policy="del"),
+        pb.SpeculationParams(policy="goodput", stop_threshold=0.5),
+        pb.SpeculationParams(exit_layer=2),
+    ):
+        assert not read_request(make(speculation=speculation), rules).wished.by_chance
+
+
 @pytest.mark.parametrize(
     "setting", [{"exit_layer": 2}, {"max_draft_len": 3}, {"stop_threshold": 0.5}], ids=str
 )

@@ -18,14 +18,17 @@ def test_a_recording_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert found.header == made.header
     assert (found.text.text_id, found.text.kind) == ("easy-1", "easy")
     assert found.text.tape.num_unused == made.text.tape.num_unused
-    for own, other in (
-        (made.text.tape.tracks, found.text.tape.tracks),
-        (made.text.prompt, found.text.prompt),
+    for own, other, is_text in (
+        (made.text.tape.tracks, found.text.tape.tracks, True),
+        (made.text.prompt, found.text.prompt, False),
     ):
         assert list(own) == list(other)
         for exit_layer, track in own.items():
             assert other[exit_layer].matches == track.matches
             assert other[exit_layer].confidences == pytest.approx(track.confidences, abs=1e-3)
+            # Of the end of a prompt no draft was made.
+            told = track.chances if is_text else ()
+            assert other[exit_layer].chances == pytest.approx(told, abs=1e-3)
 
 
 def test_all_recordings_of_a_folder_are_read_in_order(tmp_path: Path) -> None:
@@ -49,8 +52,8 @@ def test_what_is_no_recording_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     made = make_recording("easy-1", 3)
-    write_recording(tmp_path / "a.npz", replace(made, header=replace(made.header, schema=2)))
-    with pytest.raises(UsageError, match="schema 2"):
+    write_recording(tmp_path / "a.npz", replace(made, header=replace(made.header, schema=1)))
+    with pytest.raises(UsageError, match="schema 1"):
         read_recording(tmp_path / "a.npz")
 
 

@@ -15,13 +15,15 @@ US = 1_000.0
 def track_of(bits: str) -> ExitTrack:
     """Return a track from bits such as "1101"; wrong choices are unsure."""
     matches = [bit == "1" for bit in bits]
-    return ExitTrack(matches, [0.9 if match else 0.3 for match in matches])
+    told = [0.9 if match else 0.3 for match in matches]
+    return ExitTrack(matches, told, told)
 
 
 def random_track(rate: float, num_tokens: int, random: Random) -> ExitTrack:
-    """Return independent matches of one rate, confidences that tell a little."""
+    """Return independent matches of one rate, confidences and chances that tell a little."""
     matches = [random.random() < rate for _ in range(num_tokens)]
-    return ExitTrack(matches, [random.betavariate(3 if m else 1, 1.5) for m in matches])
+    told = [random.betavariate(3 if m else 1, 1.5) for m in matches]
+    return ExitTrack(matches, told, [0.5 + each / 2 for each in told])
 
 
 def random_text(
