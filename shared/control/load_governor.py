@@ -152,7 +152,8 @@ class LoadGovernor:
         ):
             self._is_probing = self._is_plain_probe = True
             return all_plain(loads, "probe")
-        is_tuned = len(loads) == 1 and view.is_drafting and self._tuning.is_tuned(loads[0].key)
+        is_tuned = len(loads) == 1 and view.is_drafting
+        is_tuned = is_tuned and self._tuning.is_tuned(loads[0].key, view.plan.arm)
         # Drafts that are tuned have many lengths: what near ones take is known.
         if plan is None and not is_tuned:
             plan = self._probes.due_trial(self._step_index, view, num_tried)

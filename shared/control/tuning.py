@@ -116,9 +116,9 @@ class Tuning:
             self._due = _Due(key, arm, longest, evidence, round_ns, in_use)
         return in_use
 
-    def is_tuned(self, key: str) -> bool:
-        """Whether a session drafts with a setting that was found in its own text."""
-        return key in self._tuned
+    def is_tuned(self, key: str, arm: int) -> bool:
+        """Whether there is a setting for a session that drafts from an arm."""
+        return key in self._tuned or self._begun(arm) is not None
 
     def _begun(self, arm: int) -> Setting | None:
         pool = self._pools.get(arm)

@@ -1,7 +1,7 @@
 """Chances in the place of confidences: what a draft's choice is worth, told as it is drafted.
 
-    logits -> choice, gap, runner-up      `sampling`
-    z, choice, gap, runner-up -> chance   `acceptance_heads`, where the exit has one; else the gap's
+    logits -> the two best, their gap     `sampling`
+    z, the two best, their gap -> chance  `acceptance_heads`, where the exit has one; else the gap's
 
 Drafts and shadow reads are told of alike, so that evidence of an exit is what its drafts will say.
 """

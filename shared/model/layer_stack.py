@@ -239,13 +239,13 @@ class LayerStack:
 
         Args:
             z_RD: what the choices were made of; exit_layers: where it was read, row by row.
-            choices: with runners-up; gaps: to these, in units of logits.
+            choices: with the best two; gaps: between these, in units of logits.
         """
         if self.acceptance_heads is None:
             return bare_chances(gaps)
-        ids_2R = torch.tensor([choices.tokens, choices.runners_up], device=self.device)
-        rows_2RD = F.embedding(ids_2R, self._token_rows_VD)
-        return self.acceptance_heads.tell(z_RD, exit_layers, rows_2RD, gaps)
+        assert choices.best_two_R2 is not None
+        rows_R2D = F.embedding(choices.best_two_R2, self._token_rows_VD)
+        return self.acceptance_heads.tell(z_RD, exit_layers, rows_R2D, gaps)
 
     def draft_head(self, x_RD: torch.Tensor) -> torch.Tensor:
         """Return `score_drafts` of exit states that `adapt` made, behind the final norm."""

@@ -50,15 +50,15 @@ class Choices:
     Confidence under greedy is the raw softmax probability of the chosen id; under sampling
     1 / (1 + exp(-gap)) of the two best perturbed scores (the raw probability says nothing about
     agreement under shared noise), 0 where every token is ruled out. `gaps` are the gaps between the
-    two best scores, and `runners_up` the ids of the second. `candidates` are the ids ranked next to
-    the chosen one by the very scores that chose it, best first: a draw without replacement where
-    noise was added. Ruled out ones are none. `chances` are told by `shared.model.chances` alone.
+    two best scores, and `best_two_R2` the ids of these. `candidates` are the ids ranked next to the
+    chosen one by the very scores that chose it, best first: a draw without replacement where noise
+    was added. Ruled out ones are none. `chances` are told by `shared.model.chances` alone.
     """
 
     tokens: list[TokenId] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
-    runners_up: list[TokenId] = field(default_factory=list)
+    best_two_R2: torch.Tensor | None = None
     chances: list[float] = field(default_factory=list)
     candidates: list[tuple[TokenId, ...]] = field(default_factory=list)
 
@@ -73,8 +73,8 @@ def choose(
 ) -> Choices:
     """Choose a token for every row of float32 logits; the logits are left as they are.
 
-    Confidences, gaps with runners-up, and candidates are sure to be there only where they are asked
-    for. With a subset the raw probability of a confidence is that among its tokens.
+    Confidences, gaps with the best two, and candidates are sure to be there only where they are
+    asked for. With a subset the raw probability of a confidence is that among its tokens.
     """
     if all(row.params.is_plain_argmax for row in rows):
         choices = _choose_greedy(logits_RV, rows, with_confidences, with_gaps)
@@ -83,7 +83,8 @@ def choose(
     if subset is not None:
         ids = subset.token_ids
         choices.tokens = [ids[column] for column in choices.tokens]
-        choices.runners_up = [ids[column] for column in choices.runners_up]
+        if choices.best_two_R2 is not None:
+            choices.best_two_R2 = subset.ids_U[choices.best_two_R2]
         choices.candidates = [tuple(ids[each] for each in row) for row in choices.candidates]
     return choices
 
@@ -99,24 +100,26 @@ def _alike(rows: Sequence[RowChoice]) -> Iterator[tuple[int, int]]:
 def _choose_greedy(
     logits_RV: torch.Tensor, rows: Sequence[RowChoice], with_confidences: bool, with_gaps: bool
 ) -> Choices:
-    choices = Choices(logits_RV.argmax(-1).tolist())
+    choices = Choices()
+    if with_gaps:
+        _note_gaps(logits_RV, choices)
+    if with_gaps and all(choices.gaps):
+        assert choices.best_two_R2 is not None
+        choices.tokens = choices.best_two_R2[:, 0].tolist()
+    else:
+        # Among equals the best is the lowest id, which need not come first of two.
+        choices.tokens = logits_RV.argmax(-1).tolist()
     choices.candidates = _candidates(logits_RV, rows, choices.tokens)
     if with_confidences:
         choices.confidences = logits_RV.softmax(-1).amax(-1).tolist()
-    if with_gaps:
-        _note_gaps(logits_RV, choices)
     return choices
 
 
 def _note_gaps(scores_RV: torch.Tensor, choices: Choices) -> None:
-    """Note gaps and runners-up of choices whose tokens are columns still."""
+    """Note gaps, and the columns that they lie between."""
     top = scores_RV.topk(2, -1)
-    choices.gaps = (top.values[:, 0] - top.values[:, 1]).tolist()
-    # Among equals the best is the lowest id, which need not come first here.
-    choices.runners_up = [
-        second if first == chosen else first
-        for chosen, (first, second) in zip(choices.tokens, top.indices.tolist(), strict=True)
-    ]
+    choices.gaps = [first - second for first, second in top.values.tolist()]
+    choices.best_two_R2 = top.indices
 
 
 def _candidates(
