@@ -5,21 +5,23 @@ round wrote beyond the new length is stale and will be overwritten; of a tree, w
 it may still lie elsewhere: `Emitted.path`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 from services.verify.pass_runner import PassResult
 from services.verify.session import Emitted, Finished, Session
-from shared.control.evidence.observation import observe
+from shared.control.evidence.observation import Observation, observe
 from shared.control.steps import TreeOutcome
+from shared.ids import TokenId
 from shared.speculation.acceptance import cut_at_finish, judge
-from shared.speculation.arm import arm_in_use
+from shared.speculation.arm import arm_in_use, is_read_out
 from shared.speculation.tree import depths_of, is_first_child
 from shared.speculation.vocabulary import (
     PLAIN_DECISION,
     Decision,
     Draft,
     FinishReason,
+    ShadowRead,
     TokenSource,
     Verdict,
 )
@@ -65,11 +67,32 @@ def commit_round(
         result.logprobs(kept, verdict.path),
         used,
         len(draft_tokens),
-        observe(kept, 0 if used.is_off else arm_in_use(used), draft, shadow, verdict.path),
+        _observed(kept, used, draft, shadow, verdict.path),
         verdict.path[:num_kept],
         _tree_outcome(verdict, draft.parents, num_kept) if draft and draft.parents else None,
     )
     return emitted, reason
+
+
+def _observed(
+    kept: Sequence[TokenId],
+    used: Decision,
+    draft: Draft | None,
+    shadow: Iterable[ShadowRead],
+    path: Sequence[int],
+) -> Observation:
+    """Return what a round showed of the arm that drafted and of exits that were read."""
+    if used.is_off or draft is None:
+        return observe(kept, 0, None, shadow)
+    arm = arm_in_use(used)
+    is_cut = not is_read_out(arm) and not draft.parents and _is_unsure_end(draft, used)
+    return observe(kept, arm, draft, shadow, path, is_cut=is_cut)
+
+
+def _is_unsure_end(draft: Draft, used: Decision) -> bool:
+    """Say whether a chain ended because its last draft was not sure enough."""
+    is_short = 0 < len(draft.draft_tokens) < used.max_draft_len
+    return is_short and draft.confidences[-1] < used.stop_threshold
 
 
 def _tree_outcome(verdict: Verdict, parents: Sequence[int], num_kept: int) -> TreeOutcome:

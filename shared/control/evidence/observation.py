@@ -8,6 +8,10 @@ Every committed position is covered by exactly one on-path row, whatever exit la
 and threshold were in force; so what is counted here depends on none of them. Of a tree the rows on
 the path are those of the accepted nodes, wherever among the others they lie; what the exit in use
 chose behind one of them is its first child.
+
+Where a threshold ended the draft, its arm has nothing for the position behind. An exit is read
+there all the same (the closing row); what no read shows, an adapter or a skip set, counts as not
+kept: else its later places were counted where it is sure alone, and seemed to be kept nearly always.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +31,9 @@ class Read:
 
     is_match: bool
     confidence: float
+
+
+NOT_DRAFTED = Read(is_match=False, confidence=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,8 @@ def observe(
     draft: Draft | None,
     shadow: Iterable[ShadowRead],
     path: Sequence[int] = (),
+    *,
+    is_cut: bool = False,
 ) -> Observation:
     """Return what a round's reads say of the tokens that it committed.
 
@@ -59,6 +68,7 @@ def observe(
         draft: the round's draft, whose tokens are the arm's own choices; None in a plain round.
         shadow: reads of other exits, and of E behind the last draft, or all rows of a tree.
         path: the nodes of a tree that were accepted.
+        is_cut: whether a threshold ended the draft, of an arm that is known from its drafts alone.
     """
     num_positions = len(committed)
     reads: dict[int, list[Read | None]] = {}
@@ -86,6 +96,8 @@ def observe(
     if draft is not None:
         for row, (token, confidence) in _own_choices(draft):
             note(arm, row, token, confidence)
+        if is_cut and len(draft.draft_tokens) < num_positions:
+            reads[arm][len(draft.draft_tokens)] = NOT_DRAFTED
     return Observation(num_positions, reads, miss_ranks)
 
 
