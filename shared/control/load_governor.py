@@ -12,6 +12,7 @@ along each session's text. Pure: no clock, no randomness.
     guard     a session that speculation made slower goes without          session_files
     arbiter   measured speed overrules the plan                            arbiter
     prompts   plain steps where prompts that ride along make drafts dear   beside_prompts
+    quiet     what was decided plainly holds for some steps                quiet_steps
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from shared.control.beside_prompts import Riders, pays_beside_prompts
 from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.grants import all_plain, granted, only_one_drafts
 from shared.control.planning import Planning
+from shared.control.quiet_steps import QuietSteps
 from shared.control.session_files import SessionFiles
 from shared.control.step_costs import StepCosts
 from shared.control.step_plan import StepPlan
@@ -75,6 +77,7 @@ class LoadGovernor:
         self._probes = StepProbes()
         self._auditions = Auditions()
         self._tuning = Tuning()
+        self._quiet = QuietSteps()
         # Steps with drafts by a plan, in force or tried, by level of load.
         self._num_tried: dict[int, int] = {}
         self._overhead_ns = 0.0
@@ -114,6 +117,10 @@ class LoadGovernor:
         """
         self._step_index += 1
         self._is_probing = self._is_plain_probe = False
+        if not num_prompts:
+            quiet = self._quiet.decisions(loads, self._step_index)
+            if quiet is not None:
+                return quiet
         self._followed = None
         for load in loads:
             self.sessions.open(load)
@@ -139,6 +146,8 @@ class LoadGovernor:
         decisions = granted(loads, plan, plan, self.sessions.blocked(loads))
         if len(loads) == 1:
             decisions = [self._tuned(loads[0], decisions[0], plan)]
+        if not num_prompts and not view.is_drafting:
+            self._quiet.begin(loads, decisions, self._planning.due_step)
         return decisions
 
     def _tried(
@@ -211,7 +220,11 @@ class LoadGovernor:
 
         Where passes are compute-bound one session at a time is read.
         """
-        most = 1 if self._is_compute_bound(len(loads)) else len(loads)
+        if all(load.is_pinned or load.wished.is_off for load in loads):
+            return {}
+        most = len(loads)
+        if most > 1 and self._is_compute_bound(most):
+            most = 1
         return self.sessions.shadow(loads, decisions, most)
 
     def _is_compute_bound(self, num_sessions: int) -> bool:
@@ -259,6 +272,8 @@ class LoadGovernor:
         """
         off_arm = self._planning.arm
         alarms = frozenset(each.key for each in outcome.rounds if self.sessions.note(each, off_arm))
+        if any(each.observation and each.observation.reads for each in outcome.rounds):
+            self._planning.hear()
         if outcome.teaches:
             if outcome.rounds:
                 self._note_tree(outcome)

@@ -1,7 +1,8 @@
 """Looks at plans: which draft lengths, from which arm, the sessions of a step keep to. Pure.
 
 look      every REPLAN_STEPS steps, more seldom while nobody drafts,   step_plan, cost_reader
-          and when sessions come or go
+          still more where nothing was read, and when sessions come
+          or go
           at each arm that sessions may draft from, with what
           each of them would have kept there                           session_files
 branch    where one session decodes alone                              tree_plans
@@ -26,6 +27,10 @@ from shared.speculation.vocabulary import Decision
 REPLAN_STEPS = 1
 # While nobody drafts: a plain step shows little, and is short beside a look.
 PLAIN_REPLAN_STEPS = 8
+# While besides nothing was read since: but for costs that drift, a look would find what the last did.
+DEAF_REPLAN_STEPS = 32
+# Looks that what was read is heard in: a plan has to be better in so many to be taken.
+NUM_HEARD = 2
 # Branches are sought for chains that come so near to the best one.
 NEAR = 0.85
 # Looks for which the costs that one of them read do.
@@ -54,6 +59,7 @@ class Planning:
         self._planned_step = -REPLAN_STEPS
         self._draft_lens: dict[str, int] = {}
         self._num_looks = 0
+        self._num_to_hear = 0
         self._reader: CostReader | None = None
 
     @property
@@ -65,6 +71,19 @@ class Planning:
     def arm(self) -> int:
         """That of the plan in force; 0 while there is none."""
         return self.view.plan.arm if self.view is not None else 0
+
+    def hear(self) -> None:
+        """Note that a step showed something of an arm."""
+        self._num_to_hear = NUM_HEARD
+
+    @property
+    def due_step(self) -> int:
+        """The step from which on the next look is due, if nobody comes or goes."""
+        if self.is_drafting:
+            num_steps = REPLAN_STEPS
+        else:
+            num_steps = PLAIN_REPLAN_STEPS if self._num_to_hear else DEAF_REPLAN_STEPS
+        return self._planned_step + num_steps + len(self._planned_keys) // 2
 
     def look(
         self, loads: Sequence[SessionLoad], step_index: int, overhead_ns: float, num_tried: int
@@ -79,11 +98,10 @@ class Planning:
         """
         keys = [load.key for load in loads]
         view = self.view
-        num_steps = REPLAN_STEPS if self.is_drafting else PLAIN_REPLAN_STEPS
-        num_steps += len(loads) // 2
-        is_due = step_index >= self._planned_step + num_steps
+        is_due = step_index >= self.due_step
         if view is not None and keys == self._planned_keys and not is_due:
             return view
+        self._num_to_hear = max(0, self._num_to_hear - 1)
         is_fresh = set(keys).isdisjoint(self._planned_keys)
         self._planned_keys, self._planned_step = keys, step_index
         arms = _arms_of(loads)
