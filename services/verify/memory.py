@@ -142,21 +142,30 @@ class SessionMemory:
         Raises:
             PoolExhausted: there are too few; nothing was taken, nor given up by the cache.
         """
-        short = num_pages + num_spare - self.allocator.num_free
-        if short > 0:
-            if short > self.prefixes.num_evictable(self.allocator.is_shared):
-                raise PoolExhausted(
-                    f"{num_pages} pages wanted and {num_spare} to spare, "
-                    f"{self.allocator.num_free} of {self.allocator.num_pages} free"
-                )
-            evicted = self.prefixes.evict(short, self.allocator.is_shared)
-            self.num_cached -= len(evicted)
-            self.allocator.release(Extent(page, 1) for page in evicted)
+        self.make_room(num_pages, num_spare)
         num_held = table.num_positions // self.page_size
         room = max(0, self._num_pages_at_end(session) - num_held - num_pages)
         return self.allocator.allocate(
             num_pages, owner=session.page_owner, behind=table.last_page, room=room
         )
+
+    def make_room(self, num_pages: int, num_spare: int = 0) -> None:
+        """Have so many pages free, those of the prefix cache where there are too few.
+
+        Raises:
+            PoolExhausted: there are too few; nothing was given up by the cache.
+        """
+        short = num_pages + num_spare - self.allocator.num_free
+        if short <= 0:
+            return
+        if short > self.prefixes.num_evictable(self.allocator.is_shared):
+            raise PoolExhausted(
+                f"{num_pages} pages wanted and {num_spare} to spare, "
+                f"{self.allocator.num_free} of {self.allocator.num_pages} free"
+            )
+        evicted = self.prefixes.evict(short, self.allocator.is_shared)
+        self.num_cached -= len(evicted)
+        self.allocator.release(Extent(page, 1) for page in evicted)
 
     def grow(self, session: Session, num_positions: int) -> bool:
         """Give a session pages for so many positions; say whether it has them now."""

@@ -130,7 +130,7 @@ def _wish(session: Session, limits: SchedulerLimits, has_draft_worker: bool) -> 
     if session.is_killed() and not wished.is_off:
         return KILLED
     is_free = not session.request.is_pinned
-    if is_free and wished.method == SWIFT and _is_stream_off(session):
+    if is_free and _is_stream_off(session) and not _may_draft_otherwise(session):
         return STREAM_OFF
     if session.policy is not None:
         wished = session.policy.wish(wished)
@@ -164,6 +164,14 @@ def _arms(session: Session) -> tuple[int, ...]:
 
 def _is_stream_off(session: Session) -> bool:
     return session.stream is not None and session.stream.is_off
+
+
+def _may_draft_otherwise(session: Session) -> bool:
+    """Say whether a session whose stream is off may draft without skipping anything."""
+    request = session.request
+    if request.policy == GOODPUT and request.arms:
+        return bool(_arms(session))
+    return request.wished.method != SWIFT
 
 
 def _read_exits(session: Session) -> tuple[int, ...]:

@@ -1,27 +1,27 @@
 """The search for skip sets beside the decoding: looks at committed text, a small share of the time.
 
-    step | step | look | step | step | step | look | step ...
+    step | step ... step | look | step | look | step | look | step | step ...
 
     window   W tokens that a stream's sessions committed, in one or more pieces
     look     one set on one piece: a teacher-forced pass whose KV lies in a workspace
     trial    every set of it looked at on the same window, then told to the stream's search
 
-A look is taken while drafts are in the making and never holds a step up for more than itself; it is
-paid from the share of the steps' time that was saved before. Nothing is held between two looks: a
-session that ends takes an unfinished piece with it. Owned by the engine's thread.
+A look is taken while drafts are in the making and never holds a step up for more than itself; those
+of a trial come in a row, once the share of the steps' time that they take was saved: what a session
+does not live to see the end of is lost. Nothing is held between two looks. Owned by the engine's
+thread.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from services.verify.memory import SessionMemory
+from services.verify.search_job import SearchJob
 from services.verify.session import Session, SessionRequest
 from services.verify.workspace import workspace
 from shared.control.load_governor import LoadGovernor
 from shared.control.skip_search.search_budget import SearchBudget
-from shared.control.skip_search.set_search import Trial
 from shared.control.skip_search.stream_book import StreamBook
 from shared.control.skip_search.stream_record import StreamRecord
 from shared.control.skip_search.task_stream import TaskStream
@@ -31,17 +31,15 @@ from shared.errors import PoolExhausted
 from shared.model.sampling import RowChoice
 from shared.model.skip_scores import SkipScorer
 from shared.speculation.arm import arm_of
-from shared.speculation.cost_model import expected_tokens
 from shared.speculation.skip_set import SkipSet
 from shared.speculation.vocabulary import OFF, SWIFT
 
 # What drafts by a skip set are known by.
 SKIPPING = arm_of(SWIFT, 0)
-# Draft lengths at which a stream's speed is predicted.
-PREDICTED_LENS = (1, 2, 4, 8)
 # Rounds of a stream between two words to the store.
 KEEP_ROUNDS = 64
-NO_PIECE = Piece(0, 0)
+# Steps until it is asked again, where no stream had anything to look at.
+WAIT_STEPS = 8
 
 
 class StreamStore(Protocol):
@@ -54,37 +52,6 @@ class StreamStore(Protocol):
     def keep(self, name: str, record: StreamRecord) -> None:
         """Let a stream's record be written."""
         ...
-
-
-@dataclass(slots=True)
-class _Job:
-    """A trial that is under way: the piece in hand, and what was told by pieces before."""
-
-    trial: Trial
-    matches: dict[SkipSet, int] = field(default_factory=dict)
-    num_answers: int = 0
-    session: Session | None = None
-    piece: Piece = NO_PIECE
-    in_hand: dict[SkipSet, int] = field(default_factory=dict)
-
-    def next_set(self) -> SkipSet | None:
-        """Return a set that has not seen the piece in hand; None: all have."""
-        return next((each for each in self.trial.sets if each not in self.in_hand), None)
-
-    def begin(self, session: Session, piece: Piece) -> None:
-        """Take a piece in hand."""
-        self.session, self.piece, self.in_hand = session, piece, {}
-
-    def finish_piece(self) -> None:
-        """Add the piece in hand to the window."""
-        for each, count in self.in_hand.items():
-            self.matches[each] = self.matches.get(each, 0) + count
-        self.num_answers += self.piece.num_answers
-        self.session = None
-
-    def scores(self) -> dict[SkipSet, float]:
-        """Return the share of answers that every set chose."""
-        return {each: self.matches[each] / self.num_answers for each in self.trial.sets}
 
 
 def stream_name(tenant: str, task_key: str) -> str:
@@ -113,12 +80,15 @@ class SetSearcher:
         self._store = store
         self._now_ns = now_ns
         self._num_sessions = 0
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, SearchJob] = {}
         # By session: the end of what was scored.
         self._scored_to: dict[str, int] = {}
         self._asked: set[str] = set()
         self._rounds_unkept = 0
         self._looked_ns = 0
+        # What must be saved before anything is looked for; steps for which nothing is.
+        self._due_ns: float | None = None
+        self._num_to_wait = 0
         self.num_looks = 0
         self.num_looked_ns = 0
 
@@ -176,19 +146,45 @@ class SetSearcher:
 
     def look(self, running: Sequence[Session]) -> bool:
         """Take one look if it is paid for and there is something to look at; say whether it was."""
-        if not self._num_sessions:
-            return False
-        window_len = self.book.options.window_len
-        guess_ns = self._governor.costs.pass_ns({0: window_len})
-        if not self.budget.can_pay(self.budget.expected_ns(window_len, guess_ns)):
+        if not self._num_sessions or not self._is_worth_asking():
             return False
         for stream in self.book:
             job = self._job_of(stream) if stream.num_sessions else None
-            if job is not None and self._has_piece(stream, job, running):
+            if job is None:
+                continue
+            holder = self._holder(stream, job, running)
+            if holder is not None:
+                if holder.is_decoding:
+                    return self._look_at(stream, job)
+                continue
+            found = self._next_piece(stream, job, running)
+            if found is not None:
+                # A piece that its session took with it would have been looked at for nothing.
+                if not self._can_pay(len(job.trial.sets), found[1]):
+                    return False
+                job.begin(*found)
                 return self._look_at(stream, job)
+        self._num_to_wait = WAIT_STEPS
         return False
 
-    def _job_of(self, stream: TaskStream) -> _Job | None:
+    def _is_worth_asking(self) -> bool:
+        """Ask in few words, in every step, whether there may be something to look at."""
+        if self._num_to_wait:
+            self._num_to_wait -= 1
+            return False
+        return self._due_ns is None or self.budget.can_pay(self._due_ns)
+
+    def _can_pay(self, num_looks: int, piece: Piece) -> bool:
+        """Say whether so many looks at a piece are saved for; if not, until when to ask no more."""
+        num_rows = piece.num_answers
+        guess_ns = None
+        if not self.budget.is_measured:
+            guess_ns = self._governor.costs.pass_ns({0: num_rows})
+        look_ns = self.budget.expected_ns(num_rows, guess_ns)
+        self._due_ns = None if look_ns is None else num_looks * look_ns
+        return self.budget.can_pay(self._due_ns)
+
+    def _job_of(self, stream: TaskStream) -> SearchJob | None:
         """Return the stream's trial under way, or begin one."""
         job = self._jobs.get(stream.name)
         if job is not None and job.trial.incumbent == stream.record.skip_set:
@@ -197,13 +193,22 @@ class SetSearcher:
         self._jobs.pop(stream.name, None)
         if trial is None:
             return None
-        job = self._jobs[stream.name] = _Job(trial)
+        job = self._jobs[stream.name] = SearchJob(trial)
         return job
 
-    def _has_piece(self, stream: TaskStream, job: _Job, running: Sequence[Session]) -> bool:
-        """Say whether a job has a piece in hand, after having taken one where it can."""
-        if job.session is not None and job.session.stream is stream and job.session in running:
-            return job.session.is_decoding
+    def _holder(
+        self, stream: TaskStream, job: SearchJob, running: Sequence[Session]
+    ) -> Session | None:
+        """Return the session whose piece a job has in hand; that of one that is gone is dropped."""
+        session = job.session
+        if session is not None and (session.stream is not stream or session not in running):
+            session = job.session = None
+        return session
+
+    def _next_piece(
+        self, stream: TaskStream, job: SearchJob, running: Sequence[Session]
+    ) -> tuple[Session, Piece] | None:
+        """Return the next piece that a job may take in hand, and whose it is."""
         options = self.book.options
         for session in running:
             if session.stream is not stream or not session.is_decoding:
@@ -217,17 +222,15 @@ class SetSearcher:
                 stream.record.reply_len,
             )
             if piece is not None:
-                job.begin(session, piece)
-                return True
-        job.session = None
-        return False
+                return session, piece
+        return None
 
-    def _look_at(self, stream: TaskStream, job: _Job) -> bool:
+    def _look_at(self, stream: TaskStream, job: SearchJob) -> bool:
         """Score the next set on the piece in hand; behind the last one the piece is done."""
         skip_set = job.next_set()
         assert skip_set is not None and job.session is not None
         num_rows = job.piece.num_answers
-        expected_ns = self.budget.expected_ns(num_rows, None) or 0.0
+        expected_ns = job.num_looks_left * (self.budget.expected_ns(num_rows, None) or 0.0)
         started_ns = self._now_ns()
         try:
             job.in_hand[skip_set] = self._count_matches(skip_set, job.session, job.piece)
@@ -235,13 +238,15 @@ class SetSearcher:
             return False
         self._looked_ns = self._now_ns() - started_ns
         self.budget.pay(num_rows, expected_ns or float(self._looked_ns), self._looked_ns)
+        self._due_ns = None
         self.num_looks += 1
         self.num_looked_ns += self._looked_ns
         if job.next_set() is None:
-            self._scored_to[job.session.session_id] = job.piece.end
+            session = job.session
+            self._scored_to[session.session_id] = job.piece.end
             job.finish_piece()
             if job.num_answers >= self.book.options.window_len:
-                self._finish(stream, job)
+                self._finish(stream, job, session)
         return True
 
     def _count_matches(self, skip_set: SkipSet, session: Session, piece: Piece) -> int:
@@ -254,24 +259,27 @@ class SetSearcher:
             found = self._scorer.choices(skip_set, table, inputs, start, rows)
         return sum(a == b for a, b in zip(found, answers, strict=True))
 
-    def _finish(self, stream: TaskStream, job: _Job) -> None:
+    def _finish(self, stream: TaskStream, job: SearchJob, session: Session) -> None:
         del self._jobs[stream.name]
         stream.note_trial(job.trial, job.scores())
-        stream.note_speedup(self._predicted_speedup(stream.record))
+        stream.note_speedup(self._predicted_speedup(session))
         self.book.share_sets()
         self._keep()
 
-    def _predicted_speedup(self, record: StreamRecord) -> float | None:
-        """Return the best speed over plain decoding that drafts are predicted to bring."""
+    def _predicted_speedup(self, session: Session) -> float | None:
+        """Predict the best speed over plain decoding that a session's drafts may bring."""
+        evidence = self._governor.sessions.evidence(session.session_id)
         plain_ns = self._governor.round_ns(SKIPPING, 0)
-        found = [
-            expected_tokens(record.acceptance, draft_len) * plain_ns / round_ns
-            for draft_len in PREDICTED_LENS
-            if record.acceptance is not None
-            and plain_ns is not None
-            and (round_ns := self._governor.round_ns(SKIPPING, draft_len)) is not None
-        ]
-        return max(found, default=None)
+        if evidence is None or not evidence.knows(SKIPPING) or plain_ns is None:
+            return None
+        num_tokens, best = 1.0, 0.0
+        for draft_len, kept in enumerate(evidence.survival(SKIPPING).kept, 1):
+            num_tokens += kept
+            round_ns = self._governor.round_ns(SKIPPING, draft_len)
+            if round_ns is None:
+                return None
+            best = max(best, num_tokens * plain_ns / round_ns)
+        return best
 
 
 def _choices_wanted(session: Session, piece: Piece) -> list[RowChoice]:

@@ -26,12 +26,15 @@ def workspace(memory: SessionMemory, session: Session, start: int, end: int) -> 
         end: of the positions that may be.
 
     Raises:
-        PoolExhausted: too few pages are free; nothing was taken, and nobody's pages given up.
+        PoolExhausted: too few pages are free, those of the prefix cache counted; nothing was taken,
+            and no session's pages given up.
     """
     assert session.table is not None
     kept, _ = session.table.split(start)
     tail_start = start - start % memory.page_size
-    fresh = memory.allocator.allocate(num_pages_for(end - tail_start, memory.page_size))
+    num_pages = num_pages_for(end - tail_start, memory.page_size)
+    memory.make_room(num_pages)
+    fresh = memory.allocator.allocate(num_pages)
     try:
         table = PageTable([*kept, *fresh], memory.page_size)
         if tail_start < start:

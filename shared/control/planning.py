@@ -27,7 +27,7 @@ from shared.speculation.vocabulary import Decision
 REPLAN_STEPS = 1
 # While nobody drafts: a plain step shows little, and is short beside a look.
 PLAIN_REPLAN_STEPS = 8
-# While besides nothing was read since: but for costs that drift, a look would find what the last did.
+# Where besides nothing was read since: a look would find what the last did, but for the costs.
 DEAF_REPLAN_STEPS = 32
 # Looks that what was read is heard in: a plan has to be better in so many to be taken.
 NUM_HEARD = 2

@@ -22,9 +22,7 @@ class QuietSteps:
         self._decisions: list[Decision] = []
         self._end_step = 0
 
-    def begin(
-        self, loads: Sequence[SessionLoad], decisions: list[Decision], end_step: int
-    ) -> None:
+    def begin(self, loads: Sequence[SessionLoad], decisions: list[Decision], end_step: int) -> None:
         """Let decisions hold for these loads in the steps before `end_step`, if all are plain."""
         is_plain = all(each.is_off for each in decisions)
         self._loads, self._decisions = loads, decisions

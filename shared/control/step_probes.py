@@ -6,7 +6,8 @@
 
 What drafts would bring needs no probe: every exit is read along the text. Each comes so seldom that
 what it is predicted to lose stays under PROBE_LOSS of the time. A trial stretches a step to at most
-MAX_STRETCH times, and is left out where it would lose a lot.
+MAX_STRETCH times, and is left out where it would lose a lot. While nobody drafts for long, trials
+come ever more seldom: what rows take is known by then.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ MAX_STEPS = 1024
 FIRST_STEPS = 16
 # While plain, the first trials at a level of load come MIN_STEPS apart.
 NUM_COLD_TRIALS = 4
+# So many trials in a row while plain double the distance between them, so often at most.
+NUM_PLAIN_TRIALS = 4
+MAX_DOUBLED = 3
 MAX_STRETCH = 2.0
 MIN_TRIAL_RATE = 0.7
 # What a trial is taken to lose at least: its prediction may be off.
@@ -68,6 +72,8 @@ class StepProbes:
         self._plain_step = FIRST_STEPS
         self._trial_step = FIRST_STEPS
         self._num_trials = 0
+        # Of these, in a row while nobody drafted.
+        self._num_plain_trials = 0
         self._num_to_wait = 0
 
     def is_plain_due(self, step_index: int, view: PlanView, *, is_doubtful: bool) -> bool:
@@ -104,7 +110,9 @@ class StepProbes:
         self._num_trials += 1
         trial = trials[self._num_trials % len(trials)]
         least = MIN_TRIAL_LOSS * trial.step_ns / view.plan.step_ns
-        num_steps = num_steps_for(max(least, loss_of(view.plan, trial)))
+        self._num_plain_trials = 0 if view.is_drafting else self._num_plain_trials + 1
+        num_doubled = min(MAX_DOUBLED, self._num_plain_trials // NUM_PLAIN_TRIALS)
+        num_steps = num_steps_for(max(least, loss_of(view.plan, trial))) << num_doubled
         self._trial_step = step_index + num_steps
         self._num_to_wait = num_steps - MIN_STEPS
         return trial

@@ -10,8 +10,8 @@ the path are those of the accepted nodes, wherever among the others they lie; wh
 chose behind one of them is its first child.
 
 Where a threshold ended the draft, its arm has nothing for the position behind. An exit is read
-there all the same (the closing row); what no read shows, an adapter or a skip set, counts as not
-kept: else its later places were counted where it is sure alone, and seemed to be kept nearly always.
+there all the same (the closing row). What no read shows, an adapter or a skip set, counts as not
+kept: else later places were counted where drafts are sure alone, and seemed to be kept always.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -5,7 +5,8 @@
 
 A score from one window is never compared with one from another, so a lucky window blocks nobody. A
 search ends LOCKED, with a set that is good enough or when nothing better turns up, and opens again
-when acceptance has fallen for long: the stream's text has changed.
+when acceptance has fallen for long: the stream's text has changed. It ends OFF where nothing turns
+up with which drafts would pay, and opens again ever more seldom.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,10 +22,12 @@ MAX_DROP = 0.10
 DROP_ROUNDS = 32
 # What averages of shares may be off by in float arithmetic.
 ROUNDING = 1e-9
-# Candidates without any success after which slow drafts are given up.
-HOPELESS_EVALUATIONS = 100
-# Plain rounds of a stream before that is looked at anew.
+# Candidates without success in a row, or in all, after which slow drafts are given up.
+HOPELESS_MISSES = 100
+HOPELESS_EVALUATIONS = 300
+# Plain rounds of a stream before that is looked at anew; twice as many every time it is in vain.
 OFF_ROUNDS = 8192
+MAX_OFF_ROUNDS = 128 * OFF_ROUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class SetSearch:
         is_tired = record.num_misses > options.max_misses
         if is_good or is_tired or record.num_evaluations >= options.max_evaluations:
             self._winner = None
-            record.phase = Phase.LOCKED
+            record.phase, record.num_given_up = Phase.LOCKED, 0
             record.keep_in_library()
             record.acceptance_at_lock, record.num_low_rounds = record.acceptance, 0
 
@@ -125,22 +128,30 @@ class SetSearch:
         self._winner = None
         record.phase = Phase.SEARCH
         record.num_evaluations = record.num_misses = record.num_low_rounds = 0
-        record.has_adopted = False
         record.observations, record.scores = [], []
 
     def give_up_if_slow(self, record: StreamRecord, predicted_speedup: float | None) -> None:
-        """Turn a stream off whose drafts are slow, and for which nothing better was found."""
-        is_hopeless = record.num_evaluations >= HOPELESS_EVALUATIONS and not record.has_adopted
+        """Turn a stream off whose drafts are slow, and for which nothing better is found."""
+        is_hopeless = (
+            record.num_misses >= HOPELESS_MISSES or record.num_evaluations >= HOPELESS_EVALUATIONS
+        )
         is_slow = predicted_speedup is not None and predicted_speedup < 1.0
         if record.phase is Phase.SEARCH and is_hopeless and is_slow:
             record.phase, record.num_low_rounds = Phase.OFF, 0
+            record.num_given_up += 1
 
     def note_plain_round(self, record: StreamRecord) -> None:
         """Take a round of a stream that is off; after many of them its drafts are tried again."""
         if record.phase is Phase.OFF:
             record.num_low_rounds += 1
-            if record.num_low_rounds >= OFF_ROUNDS:
+            if record.num_low_rounds >= _off_rounds(record):
                 self.reopen(record)
+
+
+def _off_rounds(record: StreamRecord) -> int:
+    """Return how long a stream that is off stays so."""
+    num_before = max(0, record.num_given_up - 1)
+    return min(MAX_OFF_ROUNDS, OFF_ROUNDS << min(num_before, 32))
 
 
 def _adopt(record: StreamRecord, skip_set: SkipSet, scores: list[float]) -> None:
@@ -148,4 +159,3 @@ def _adopt(record: StreamRecord, skip_set: SkipSet, scores: list[float]) -> None
     record.skip_set, record.scores = skip_set, scores
     record.version += 1
     record.num_misses = 0
-    record.has_adopted = True

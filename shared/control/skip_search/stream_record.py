@@ -52,9 +52,10 @@ class StreamRecord:
     version: counts the sets that were in use; num_evaluations, num_misses: since the search opened.
     num_evaluations_ever: never reset; of two records of one stream the higher one counts.
     num_candidates: drawn so far, whatever came of them; num_windows: scored so far.
-    has_adopted: whether the search at hand changed the set.
     scores: of the set in use, its last windows; acceptance: average over rounds, None before any.
-    acceptance_at_lock: what it was then; num_low_rounds: rounds in a row well below that.
+    acceptance_at_lock: what it was then; num_low_rounds: rounds in a row well below that, or of a
+        stream that is off.
+    num_given_up: times in a row that a search ended without a set that pays.
     reply_len: average tokens of a reply; 0: not known.
     """
 
@@ -66,7 +67,6 @@ class StreamRecord:
     num_evaluations_ever: int = 0
     num_candidates: int = 0
     num_windows: int = 0
-    has_adopted: bool = False
     scores: list[float] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
     library: list[Kept] = field(default_factory=list)
@@ -74,6 +74,7 @@ class StreamRecord:
     num_rounds: int = 0
     acceptance_at_lock: float | None = None
     num_low_rounds: int = 0
+    num_given_up: int = 0
     reply_len: float = 0.0
 
     @property
@@ -112,7 +113,6 @@ class StreamRecord:
         values |= {
             "skip_set": bits(self.skip_set),
             "phase": self.phase.value,
-            "has_adopted": self.has_adopted,
             "scores": self.scores,
             "observations": [[bits(z), gain, window] for z, gain, window in self.observations],
             "library": [[tag, bits(skip_set)] for tag, skip_set in self.library],
@@ -142,7 +142,6 @@ class StreamRecord:
             record = cls(
                 skip_set(values["skip_set"]),
                 phase=Phase(values["phase"]),
-                has_adopted=bool(values["has_adopted"]),
                 scores=[_share(each) for each in values["scores"]][-NUM_SCORES:],
                 observations=[
                     Observation(skip_set(bits), float(gain), int(window))
@@ -154,6 +153,8 @@ class StreamRecord:
                 acceptance=_share_or_none(values["acceptance"]),
                 acceptance_at_lock=_share_or_none(values["acceptance_at_lock"]),
             )
+            # What records of earlier versions lack.
+            values.setdefault("num_given_up", 0)
             for name, kind in _NUMBERS.items():
                 setattr(record, name, _number(name, kind(values[name])))
         except (KeyError, TypeError) as error:
@@ -170,6 +171,7 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "num_windows": int,
     "num_rounds": int,
     "num_low_rounds": int,
+    "num_given_up": int,
     "reply_len": float,
 }
 

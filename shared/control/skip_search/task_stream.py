@@ -7,6 +7,11 @@ from shared.control.skip_search.stream_record import Phase, StreamRecord
 from shared.control.skip_search.windows import moved_reply_len
 from shared.speculation.skip_set import SkipSet
 
+# Trials over which what drafts are predicted to bring is averaged.
+SPEEDUP_RATE = 1 / 8
+# Sessions whose drafts are slow go without them by themselves: how slow these are does not matter.
+LEAST_SPEEDUP = 0.9
+
 
 class TaskStream:
     """One stream in a cell.
@@ -24,6 +29,7 @@ class TaskStream:
         self.is_changed = False
         self._search = search
         self._rounds_since_window = 0
+        self._speedup: float | None = None
 
     @property
     def version(self) -> int:
@@ -55,8 +61,12 @@ class TaskStream:
         self.is_changed = True
 
     def note_speedup(self, predicted: float | None) -> None:
-        """Take what drafts with the set in use are predicted to bring; None: not known."""
-        self._search.give_up_if_slow(self.record, predicted)
+        """Take what drafts are predicted to bring one of its sessions; None: not known."""
+        if predicted is not None:
+            predicted = max(LEAST_SPEEDUP, predicted)
+            was = predicted if self._speedup is None else self._speedup
+            self._speedup = was + SPEEDUP_RATE * (predicted - was)
+        self._search.give_up_if_slow(self.record, self._speedup)
 
     def note_round(self, skip_set: SkipSet, num_drafted: int, num_accepted: int) -> None:
         """Take a round of one of its sessions; no drafts: a plain one.

@@ -96,7 +96,7 @@ def full_record() -> StreamRecord:
         num_evaluations_ever=170,
         num_candidates=171,
         num_windows=60,
-        has_adopted=True,
+        num_given_up=2,
         scores=[0.5, 0.25, 1.0, 0.0],
         observations=[Observation(SETS[1], -0.5, 3), Observation(SETS[4], 0.125, 4)],
         library=[Kept("window 9", SETS[2])],
