@@ -232,6 +232,7 @@ class Cell:
 
     def counters(self) -> pb.WorkCounters:
         """Return the work done since the start."""
+        search = self.engine.steps.search
         return pb.WorkCounters(
             num_passes=self._runner.num_passes,
             num_row_layers=self.stack.num_row_layers,
@@ -242,6 +243,9 @@ class Cell:
             num_prefix_tokens_queried=self.memory.num_prefix_tokens_queried,
             num_prefix_tokens_hit=self.memory.num_prefix_tokens_hit,
             num_shed_rounds=self.engine.steps.num_shed_rounds,
+            num_set_looks=search.num_looks if search else 0,
+            set_looks_ns=search.num_looked_ns if search else 0,
+            searched_steps_ns=search.budget.steps_ns if search else 0,
         )
 
     async def close(self) -> None:

@@ -624,7 +624,7 @@ class PoolState(_message.Message):
     def __init__(self, num_pages: _Optional[int] = ..., num_free: _Optional[int] = ..., num_used: _Optional[int] = ..., num_quarantined: _Optional[int] = ..., num_cached: _Optional[int] = ...) -> None: ...
 
 class WorkCounters(_message.Message):
-    __slots__ = ("num_passes", "num_row_layers", "num_head_rows", "num_late_responses", "num_fenced_rounds", "num_preemptions", "num_prefix_tokens_queried", "num_prefix_tokens_hit", "num_shed_rounds")
+    __slots__ = ("num_passes", "num_row_layers", "num_head_rows", "num_late_responses", "num_fenced_rounds", "num_preemptions", "num_prefix_tokens_queried", "num_prefix_tokens_hit", "num_shed_rounds", "num_set_looks", "set_looks_ns", "searched_steps_ns")
     NUM_PASSES_FIELD_NUMBER: _ClassVar[int]
     NUM_ROW_LAYERS_FIELD_NUMBER: _ClassVar[int]
     NUM_HEAD_ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -634,6 +634,9 @@ class WorkCounters(_message.Message):
     NUM_PREFIX_TOKENS_QUERIED_FIELD_NUMBER: _ClassVar[int]
     NUM_PREFIX_TOKENS_HIT_FIELD_NUMBER: _ClassVar[int]
     NUM_SHED_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    NUM_SET_LOOKS_FIELD_NUMBER: _ClassVar[int]
+    SET_LOOKS_NS_FIELD_NUMBER: _ClassVar[int]
+    SEARCHED_STEPS_NS_FIELD_NUMBER: _ClassVar[int]
     num_passes: int
     num_row_layers: int
     num_head_rows: int
@@ -643,7 +646,10 @@ class WorkCounters(_message.Message):
     num_prefix_tokens_queried: int
     num_prefix_tokens_hit: int
     num_shed_rounds: int
-    def __init__(self, num_passes: _Optional[int] = ..., num_row_layers: _Optional[int] = ..., num_head_rows: _Optional[int] = ..., num_late_responses: _Optional[int] = ..., num_fenced_rounds: _Optional[int] = ..., num_preemptions: _Optional[int] = ..., num_prefix_tokens_queried: _Optional[int] = ..., num_prefix_tokens_hit: _Optional[int] = ..., num_shed_rounds: _Optional[int] = ...) -> None: ...
+    num_set_looks: int
+    set_looks_ns: int
+    searched_steps_ns: int
+    def __init__(self, num_passes: _Optional[int] = ..., num_row_layers: _Optional[int] = ..., num_head_rows: _Optional[int] = ..., num_late_responses: _Optional[int] = ..., num_fenced_rounds: _Optional[int] = ..., num_preemptions: _Optional[int] = ..., num_prefix_tokens_queried: _Optional[int] = ..., num_prefix_tokens_hit: _Optional[int] = ..., num_shed_rounds: _Optional[int] = ..., num_set_looks: _Optional[int] = ..., set_looks_ns: _Optional[int] = ..., searched_steps_ns: _Optional[int] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
     __slots__ = ("timeout_ms",)

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from shared.rpc import shortstack_pb2 as pb
 from shared.telemetry.machine import describe_machine, pss_bytes
 from shortstack.bench.methods.contenders import OFF, Settings, contenders_of, names_of
 from shortstack.bench.methods.report import MethodsReport
+from shortstack.bench.methods.searched import Searched
 from shortstack.bench.open_bench import Watcher
 from shortstack.bench.prompts import BenchPrompt
 from shortstack.bench.runners import GatewayRunner, Work
@@ -52,7 +54,8 @@ async def measure_methods(plan: MethodsPlan, watcher: Watcher) -> MethodsReport:
     machine = describe_machine()
     watcher.on_stage("bringing the stack up")
     async with Stack(plan.stack, watcher.on_event) as stack, Client(stack.target) as client:
-        info = await verify_info(stack.cells[0].verify_target)
+        target = stack.cells[0].verify_target
+        info = await verify_info(target)
         adapters = info.draft_adapters
         contenders = _contenders(plan, info.model.num_layers, len(adapters))
         runners = {
@@ -62,7 +65,9 @@ async def measure_methods(plan: MethodsPlan, watcher: Watcher) -> MethodsReport:
         watcher.on_stage("warming up")
         added = await _warm_up(stack, runners, plan.prompts[:NUM_WARM_UP])
         watcher.on_stage("decoding, one contender at a time")
+        before = (await verify_info(target)).counters
         samples = await _take_turns(runners, plan, watcher, stack)
+        searched = searched_between(before, (await verify_info(target)).counters)
         watcher.on_stage("comparing tokens")
         differences = await _compare(client, plan, samples)
     return MethodsReport(
@@ -72,6 +77,7 @@ async def measure_methods(plan: MethodsPlan, watcher: Watcher) -> MethodsReport:
         conditions=_conditions(plan, info.settings_json),
         contenders=contenders,
         samples=samples,
+        searched=searched,
         added_bytes=added,
         added_parameters={"kangaroo": sum(each.num_parameters for each in adapters)},
         differences=differences,
@@ -153,6 +159,15 @@ async def _gaps(client: Client, prompt: BenchPrompt, work: Work) -> list[float]:
                 best, second = (logprob for _, logprob in entry.top[:2])
                 gaps.append(best - second)
     return gaps
+
+
+def searched_between(before: pb.WorkCounters, after: pb.WorkCounters) -> Searched:
+    """Return what the search for skip sets did between two readings of a worker's counters."""
+    return Searched(
+        num_looks=after.num_set_looks - before.num_set_looks,
+        looks_ns=after.set_looks_ns - before.set_looks_ns,
+        steps_ns=after.searched_steps_ns - before.searched_steps_ns,
+    )
 
 
 def _conditions(plan: MethodsPlan, settings_json: str) -> dict[str, object]:
