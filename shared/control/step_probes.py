@@ -101,6 +101,9 @@ class StepProbes:
             view: of the plan in force.
             num_tried: steps with drafts that there were with about so many sessions.
         """
+        if view.is_drafting and self._num_plain_trials:
+            self._num_plain_trials = 0
+            self._trial_step = min(self._trial_step, step_index + MIN_STEPS)
         is_cold = num_tried < NUM_COLD_TRIALS and not view.is_drafting
         if step_index < self._trial_step - is_cold * self._num_to_wait:
             return None
@@ -110,7 +113,7 @@ class StepProbes:
         self._num_trials += 1
         trial = trials[self._num_trials % len(trials)]
         least = MIN_TRIAL_LOSS * trial.step_ns / view.plan.step_ns
-        self._num_plain_trials = 0 if view.is_drafting else self._num_plain_trials + 1
+        self._num_plain_trials += not view.is_drafting
         num_doubled = min(MAX_DOUBLED, self._num_plain_trials // NUM_PLAIN_TRIALS)
         num_steps = num_steps_for(max(least, loss_of(view.plan, trial))) << num_doubled
         self._trial_step = step_index + num_steps

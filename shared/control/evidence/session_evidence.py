@@ -85,7 +85,10 @@ class SessionEvidence:
         """
         self._rounds.note(observation)
         self.tape.note(observation)
-        has_changed = self._alarm.note(observation, self.tape, exit_in_use)
+        # Where nothing was read nothing has changed that anybody could tell.
+        has_changed = bool(observation.reads) and self._alarm.note(
+            observation, self.tape, exit_in_use
+        )
         if has_changed:
             self.num_alarms += 1
             self.changed_at = self.num_positions

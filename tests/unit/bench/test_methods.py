@@ -1,14 +1,18 @@
 """The comparison of methods: who takes part, and what their turns add up to."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from shared.rpc import shortstack_pb2 as pb
 from shared.speculation.vocabulary import SpeculationSummary
 from shared.telemetry.machine import Machine
 from shortstack.bench.methods.contenders import Settings, contenders_of, names_of
 from shortstack.bench.methods.report import MethodsReport, plot, table_of
+from shortstack.bench.methods.run import searched_between
+from shortstack.bench.methods.searched import Searched
 from shortstack.bench.samples import Peer, Sample
 from shortstack.checking.compare import Difference, Outcome
 from shortstack.request import PLAIN, Speculation
@@ -91,6 +95,29 @@ def test_speeds_are_compared_with_plain_decoding_over_all_and_by_kind() -> None:
     assert figures["over_off"] == pytest.approx(1.5)
     assert (figures["acceptance_rate"], figures["mean_emitted_len"]) == (0.75, 4.0)
     assert figures["wished"] == {"method": "swift"}
+
+
+def test_the_long_run_is_the_middle_of_the_last_half_of_the_turns() -> None:
+    seconds = [4.0, 4.0, 1.0, 1.25, 1.6]
+    samples = {
+        "off": [sample("a", "code", 1.0) for _ in seconds],
+        "swift": [sample("a", "code", each) for each in seconds],
+    }
+    report = replace(report_of(), samples=samples, searched=Searched(40, S, 49 * S))
+    assert report.paired_ratios("swift") == pytest.approx([0.25, 0.25, 1.0, 0.8, 0.625])
+    told = report.to_json()
+    figures = told["contenders"]["swift"]
+    assert (figures["over_off_in_pairs"], figures["over_off_late"]) == (0.625, 0.8)
+    assert told["skip_set_search"] == {"looks": 40, "share": 0.02}
+    assert "40 looks, 2.0 % of the time" in str(table_of(report).caption)
+
+
+def test_what_a_search_took_is_what_came_to_its_counters() -> None:
+    before = pb.WorkCounters(num_set_looks=5, set_looks_ns=50, searched_steps_ns=1000)
+    after = pb.WorkCounters(num_set_looks=7, set_looks_ns=90, searched_steps_ns=1960)
+    assert searched_between(before, after) == Searched(2, 40, 960)
+    nothing = searched_between(after, after)
+    assert nothing.to_json() == {"looks": 0, "share": None}
 
 
 def test_a_near_tie_is_told_and_a_mismatch_counts() -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -127,3 +128,17 @@ def test_a_session_with_no_other_arm_drafts_with_it_at_once() -> None:
     cell = TwoArms(raw_rate=0.3, adapted_rate=0.9)
     cell.load = SessionLoad("s", replace(WISHED, method=KANGAROO), arms=(ADAPTED,))
     assert cell.run(20)[KANGAROO] > 10
+
+
+def test_an_arm_that_loses_every_time_plays_ever_more_seldom() -> None:
+    raw = plan_at(RAW, 0.1)
+    view = PlanView(raw, PLAIN, [raw], {ADAPTED: plan_at(ADAPTED, 0.05)})
+    auditions = Auditions()
+    steps = played(auditions, view, 30_000)
+    begins = steps[::AUDITION_STEPS]
+    distances = [later - earlier for earlier, later in pairwise(begins)]
+    assert distances == [750, 1500, 3000, 6000, 6000, 6000, 6000]
+    # Where it is in use it has won: the next time it is heard as if for the first one.
+    used = PlanView(plan_at(ADAPTED, 0.12), PLAIN, [raw], {ADAPTED: plan_at(ADAPTED, 0.12)})
+    assert auditions.due_plan(30_000, used) is None
+    assert len([i for i in range(30_001, 33_000) if auditions.due_plan(i, view)]) > AUDITION_STEPS

@@ -1,5 +1,7 @@
 """Probes: how seldom, which, and when they come sooner."""
 
+from itertools import pairwise
+
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import (
     FIRST_STEPS,
@@ -76,3 +78,15 @@ def test_plans_that_lose_much_or_stretch_the_step_are_not_tried() -> None:
     long = PlanView(PLAIN, PLAIN, [plan(1, 0.95, 25.0)])
     assert bad.trials() == long.trials() == []
     assert StepProbes().due_trial(100, bad, 100) is None
+
+
+def test_trials_come_ever_more_seldom_while_nobody_drafts() -> None:
+    probes = StepProbes()
+    steps = [i for i in range(6000) if probes.due_trial(i, OFF, 100) is not None]
+    distances = [later - earlier for earlier, later in pairwise(steps)]
+    assert distances[0] < distances[4] < distances[-1] <= 8 * distances[0]
+    assert distances[-1] == distances[-2], "not for ever"
+    tried = [i for i in range(6000, 6020) if probes.due_trial(i, DRAFTING, 100) is not None]
+    assert tried[0] <= 6000 + MIN_STEPS, "who drafts at last need not wait as long"
+    again = [i for i in range(6020, 8000) if probes.due_trial(i, OFF, 100) is not None]
+    assert again[2] - again[1] == distances[0]

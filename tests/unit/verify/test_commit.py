@@ -11,6 +11,9 @@ from shared.control.evidence.observation import Observation, Read
 from shared.control.steps import TreeOutcome
 from shared.ids import SessionId, TokenId
 from shared.speculation.vocabulary import (
+    KANGAROO,
+    LAYERSKIP,
+    SWIFT,
     Decision,
     Draft,
     FinishReason,
@@ -214,6 +217,39 @@ def test_a_round_shows_what_every_exit_said_of_its_tokens(
     }
     assert marks == expected
     assert observation.reads[3][0] == Read(target[0] == 11, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("method", "max_draft_len", "confidences", "target", "matches"),
+    [
+        # Sure to the end of what was allowed: nobody knows of the position behind.
+        (SWIFT, 2, (0.9, 0.9), [11, 12, 13], [True, True, None]),
+        (SWIFT, 2, (0.9, 0.5), [11, 12, 13], [True, True, None]),
+        # Ended for being unsure: nothing would have come next.
+        (SWIFT, 4, (0.9, 0.5), [11, 12, 13], [True, True, False]),
+        (KANGAROO, 4, (0.9, 0.5), [11, 12, 13], [True, True, False]),
+        # Ended by something else, an end of sequence.
+        (SWIFT, 4, (0.9, 0.9), [11, 12, 13], [True, True, None]),
+        # Refused before that.
+        (SWIFT, 4, (0.9, 0.5), [11, 15, 13], [True, False]),
+        # An exit is read there by the closing row, or not at all.
+        (LAYERSKIP, 4, (0.9, 0.5), [11, 12, 13], [True, True, None]),
+    ],
+)
+def test_what_a_threshold_left_undrafted_is_not_kept_where_no_read_tells(
+    method: str,
+    max_draft_len: int,
+    confidences: tuple[float, ...],
+    target: list[int],
+    matches: list[bool | None],
+) -> None:
+    session = make_session(num_generated=1)
+    decision = Decision(method, 0 if method == SWIFT else 2, max_draft_len, 0.8)
+    draft = replace(draft_of(session, [11, 12]), confidences=confidences)
+    event, _ = commit_round(session, decision, draft, result_of(session, target), CONTEXT_LEN)
+    assert event.observation is not None
+    (reads,) = event.observation.reads.values()
+    assert [None if each is None else each.is_match for each in reads] == matches
 
 
 def test_a_plain_round_and_the_end_of_a_prefill_show_what_was_read_behind_them() -> None:

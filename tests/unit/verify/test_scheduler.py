@@ -10,12 +10,19 @@ from services.verify.scheduler import Plan, SchedulerLimits, make_plan
 from services.verify.session import Session
 from shared.control.fair_queue import Priority
 from shared.control.load_governor import LoadGovernor
+from shared.control.policies.registry import GOODPUT
+from shared.control.policies.static import NAME as STATIC
 from shared.control.row_budget import RowBudget
+from shared.control.skip_search.search_options import SearchOptions
+from shared.control.skip_search.stream_book import StreamBook
+from shared.control.skip_search.stream_record import Phase
 from shared.control.step_costs import StepCosts
 from shared.control.steps import SessionLoad
-from shared.speculation.vocabulary import LAYERSKIP, PLAIN_DECISION, Decision
+from shared.speculation.arm import arm_of
+from shared.speculation.vocabulary import LAYERSKIP, PLAIN_DECISION, SWIFT, Decision
 from tests.unit.verify.builders import WISHED, make_session
 
+SKIPPING = arm_of(SWIFT, 0)
 LIMITS = SchedulerLimits(
     max_context_len=64, max_rows=8, prefill_chunk_len=10, max_unread=100, sheds=False
 )
@@ -269,3 +276,28 @@ def test_prompts_are_taken_up_by_age_normal_ones_first() -> None:
         (sessions[1], 3),
         (sessions[0], 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("wished", "policy", "arms", "reason"),
+    [
+        (Decision(SWIFT, 0, 4), STATIC, (), "stream_off"),
+        (Decision(SWIFT, 0, 4), GOODPUT, (SKIPPING,), "stream_off"),
+        # What it wished for is no choice of its cell: it must not come to that.
+        (Decision(LAYERSKIP, 1, 4), GOODPUT, (SKIPPING,), "stream_off"),
+        (Decision(LAYERSKIP, 1, 4), GOODPUT, (1, SKIPPING), "no_costs"),
+        (Decision(LAYERSKIP, 1, 4), STATIC, (), "no_costs"),
+    ],
+)
+def test_a_session_whose_stream_is_off_skips_nothing(
+    wished: Decision, policy: str, arms: tuple[int, ...], reason: str
+) -> None:
+    options = SearchOptions(num_layers=4)
+    session = decode("s")
+    session.request = replace(session.request, wished=wished, policy=policy, arms=arms)
+    session.stream = StreamBook(options, lambda seen, seed: None, 4).open("")
+    session.stream.record.phase = Phase.OFF
+    governor = LoadGovernor(StepCosts(num_layers=4))
+    limits = replace(LIMITS, sheds=True)
+    plan = make_plan([session], limits, governor, has_draft_worker=True)
+    assert [(each.is_off, each.reason) for _, each in plan.decoding] == [(True, reason)]

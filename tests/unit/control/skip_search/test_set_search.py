@@ -178,6 +178,38 @@ def test_a_slow_stream_without_any_better_set_goes_off_and_is_tried_again_later(
     assert course.record.phase is Phase.SEARCH
 
 
+def test_a_set_that_was_taken_up_and_is_slow_is_given_up_as_well() -> None:
+    """What was better than the start set need not pay."""
+
+    def scorer(skip_set: SkipSet, window: int) -> float:
+        return 0.4 if skip_set == OPTIONS.start_set else 0.5
+
+    course = Course()
+    course.run(scorer, 2)
+    assert course.record.version == 2
+    course.run(scorer, 33, 2)
+    course.search.give_up_if_slow(course.record, 0.8)
+    assert course.record.phase is Phase.SEARCH, "it was better a short while ago"
+    course.run(scorer, 2, 35)
+    course.search.give_up_if_slow(course.record, 0.8)
+    assert course.record.phase is Phase.OFF
+
+
+def test_what_is_given_up_time_and_again_is_tried_ever_more_seldom() -> None:
+    course = Course()
+    pauses = []
+    for _ in range(3):
+        course.run(lambda skip_set, _: 0.5, 34)
+        course.search.give_up_if_slow(course.record, 0.8)
+        pauses.append(0)
+        while course.record.phase is Phase.OFF:
+            course.search.note_plain_round(course.record)
+            pauses[-1] += 1
+    assert pauses == [8192, 16384, 32768]
+    course.run(lambda skip_set, _: 0.96, 10)
+    assert (course.record.phase, course.record.num_given_up) == (Phase.LOCKED, 0)
+
+
 def test_a_model_with_few_sets_comes_to_an_end() -> None:
     options = SearchOptions(num_layers=4, max_misses=30)
     course = Course(options=options)

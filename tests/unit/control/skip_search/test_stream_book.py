@@ -169,7 +169,32 @@ def test_a_search_takes_no_more_than_its_share() -> None:
             assert expected_ns is not None
             budget.pay(32, expected_ns, look_ns)
             num_looks += 1
+            assert budget.is_measured
     assert num_looks > 100
     assert budget.spent_ns <= 0.02 * budget.steps_ns + look_ns
     assert not budget.can_pay(None)
     assert not SearchBudget(0.0).can_pay(0.0)
+
+
+def test_the_looks_of_a_trial_are_paid_from_what_was_saved_for_them() -> None:
+    budget = SearchBudget(0.02)
+    for _ in range(300):
+        budget.earn(1_000_000)
+    trial_ns = 4 * 1_000_000.0
+    assert budget.can_pay(trial_ns)
+    for num_left in (4, 3, 2, 1):
+        assert budget.can_pay(num_left * 1_000_000.0)
+        budget.pay(32, num_left * 1_000_000.0, 1_000_000)
+    # Two looks more had been saved: that lapsed.
+    assert not budget.can_pay(1.0)
+
+
+def test_a_stream_is_given_up_by_what_drafts_bring_its_sessions_in_the_mean() -> None:
+    stream = open_book().open("a")
+    stream.record.num_misses = 100
+    for speedup in (None, 1.5, 0.2, 0.2):
+        stream.note_speedup(speedup)
+    assert stream.record.phase is Phase.SEARCH, "one session's drafts pay"
+    for _ in range(40):
+        stream.note_speedup(0.2)
+    assert stream.is_off
