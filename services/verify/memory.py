@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Literal
 
+from services.verify.page_room import make_room
 from services.verify.prefix_cache import PrefixCache
 from services.verify.quarantine import Quarantine, Quarantined, RoundKey
 from services.verify.session import Session
@@ -150,22 +151,8 @@ class SessionMemory:
         )
 
     def make_room(self, num_pages: int, num_spare: int = 0) -> None:
-        """Have so many pages free, those of the prefix cache where there are too few.
-
-        Raises:
-            PoolExhausted: there are too few; nothing was given up by the cache.
-        """
-        short = num_pages + num_spare - self.allocator.num_free
-        if short <= 0:
-            return
-        if short > self.prefixes.num_evictable(self.allocator.is_shared):
-            raise PoolExhausted(
-                f"{num_pages} pages wanted and {num_spare} to spare, "
-                f"{self.allocator.num_free} of {self.allocator.num_pages} free"
-            )
-        evicted = self.prefixes.evict(short, self.allocator.is_shared)
-        self.num_cached -= len(evicted)
-        self.allocator.release(Extent(page, 1) for page in evicted)
+        """Have so many pages free, see `page_room`; raises likewise."""
+        self.num_cached -= make_room(self.allocator, self.prefixes, num_pages, num_spare)
 
     def grow(self, session: Session, num_positions: int) -> bool:
         """Give a session pages for so many positions; say whether it has them now."""

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -235,6 +236,31 @@ class ScriptedScorer(SkipScorer):
         return self.found
 
 
+def test_the_looks_of_a_trial_come_in_a_row_once_all_are_saved_for(stage: Stage) -> None:
+    """A session of some hundred tokens would not live to the end of one whose looks come singly."""
+    searcher, session = stage.searcher, stage.session
+    searcher._now_ns = count(0, LOOK_NS).__next__
+    searcher._governor.costs.note_pass({0: OPTIONS.window_len}, LOOK_NS)
+    session.request = replace(session.request, wished=Decision(SWIFT, 0, 4))
+    searcher.open(session)
+    assert session.stream is not None
+    session.stream.note_round(session.stream.skip_set, 0, 0)
+
+    def look() -> bool:
+        with torch.inference_mode():
+            return searcher.look([session])
+
+    # A set in use and two that challenge it.
+    looks = []
+    for _ in range(4 * 3):
+        looks.append(look())
+        searcher.budget.earn(LOOK_NS // 4)
+    assert looks == [False] * len(looks)
+    assert [look() for _ in range(5)] == [True, True, True, False, False]
+    assert session.stream.record.num_evaluations == 2
+
+
+LOOK_NS = 1_000_000
 HISTORY: list[TokenId] = []
 
 
@@ -263,6 +289,22 @@ def test_a_workspace_gives_its_pages_back_and_takes_nobodys(stage: Stage) -> Non
     with pytest.raises(PoolExhausted), workspace(memory, stage.session, 9, 30):
         pytest.fail("there was no page left")
     memory.allocator.release(held)
+
+
+def test_a_full_prefix_cache_lends_its_oldest_pages(stage: Stage) -> None:
+    """A cell that has served for long has no free page, and searches all the same."""
+    memory = stage.cell.memory
+    num_free = memory.allocator.num_free
+    num_cached = 6
+    others = memory.allocator.allocate(num_free - num_cached)
+    texts = [[TokenId(40 + index)] * memory.page_size for index in range(num_cached)]
+    for text in texts:
+        (page,) = memory.allocator.allocate(1)
+        memory.prefixes.insert(text, [page.first_page])
+    assert memory.allocator.num_free == 0
+    with workspace(memory, stage.session, 9, 30):
+        assert len(memory.prefixes) < num_cached
+    memory.allocator.release(others)
 
 
 def test_a_better_set_from_elsewhere_is_drafted_with_from_the_next_round_on(
