@@ -7,8 +7,9 @@ it may still lie elsewhere: `Emitted.path`.
 
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
+from math import prod
 
-from services.verify.pass_runner import PassResult
+from services.verify.pass_items import PassResult
 from services.verify.session import Emitted, Finished, Session
 from shared.control.evidence.observation import Observation, observe
 from shared.control.steps import TreeOutcome
@@ -90,9 +91,11 @@ def _observed(
 
 
 def _is_unsure_end(draft: Draft, used: Decision) -> bool:
-    """Say whether a chain ended because its last draft was not sure enough."""
-    is_short = 0 < len(draft.draft_tokens) < used.max_draft_len
-    return is_short and draft.confidences[-1] < used.stop_threshold
+    """Say whether a chain ended because it was not sure enough."""
+    if not 0 < len(draft.draft_tokens) < used.max_draft_len:
+        return False
+    sureness = prod(draft.confidences) if used.by_chance else draft.confidences[-1]
+    return sureness < used.stop_threshold
 
 
 def _tree_outcome(verdict: Verdict, parents: Sequence[int], num_kept: int) -> TreeOutcome:

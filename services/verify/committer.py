@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.verify.commit import commit_round
 from services.verify.memory import SessionMemory
-from services.verify.pass_runner import PassResult
+from services.verify.pass_items import PassResult
 from services.verify.roster import Roster
 from services.verify.scheduler import Plan
 from services.verify.session import Emitted, Session

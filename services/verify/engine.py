@@ -39,7 +39,8 @@ from services.verify.events import (
 )
 from services.verify.memory import SessionMemory
 from services.verify.pages import fit_to_pages
-from services.verify.pass_runner import PassRunner, make_items
+from services.verify.pass_items import make_items
+from services.verify.pass_runner import PassRunner
 from services.verify.roster import Roster
 from services.verify.rounds import NOTHING, Ordered, Rounds
 from services.verify.scheduler import Plan, SchedulerLimits, is_paused, make_plan

@@ -12,106 +12,23 @@ behind the pass, with the means of whoever drafts and the choice's own position 
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 
-from services.verify.scheduler import Plan
-from services.verify.session import Logprobs, Session
-from services.verify.shadow import CLOSING_ROW, ExitWish, shadow_plan
+from services.verify.kept_states import KeptStates, keep_states, on_path
+from services.verify.pass_items import PassItem, PassResult, choices_wanted
 from shared.control.evidence.observation import NUM_RANKS
-from shared.ids import SessionId, TokenId
+from shared.ids import SessionId
 from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack
 from shared.model.page_table import PageTable
 from shared.model.rows import RowBatch, SessionRows, pack_rows
-from shared.model.sampling import Choices, RowChoice, choose, logprobs_of
+from shared.model.sampling import Choices, RowChoice, choose
 from shared.model.shadow_reads import KeptRows, read_kept
-from shared.speculation.acceptance import judge
-from shared.speculation.methods.registry import method_named
-from shared.speculation.tree import RowPath, row_paths, rows_of
-from shared.speculation.vocabulary import PLAIN_DECISION, Draft, ShadowRead
-
-
-@dataclass(frozen=True, slots=True)
-class PassItem:
-    """Rows of one session: tokens at positions from `start`, joining at `resume_layer`.
-
-    The last `num_heads` rows get a choice: none of an unfinished prefill, the last of a finished
-    one, all of a round. `reads` are wishes for evidence behind these, of exits in [1, L) that the
-    rows pass or join at. `paths` are those of the rows of a tree, all of which have heads.
-    """
-
-    session: Session
-    token_ids: tuple[TokenId, ...]
-    start: int
-    resume_layer: int
-    num_heads: int
-    reads: tuple[ExitWish, ...] = ()
-    paths: Sequence[RowPath] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PassResult:
-    """The target's choices behind an item's head rows, and their logits if they are wanted.
-
-    shadow: what exits chose there, as the item's `reads` wished.
-    """
-
-    item: PassItem
-    target_tokens: list[TokenId]
-    logits_RV: torch.Tensor | None
-    shadow: tuple[ShadowRead, ...] = ()
-
-    def logprobs(self, tokens: Sequence[TokenId], path: Sequence[int] = ()) -> tuple[Logprobs, ...]:
-        """Return the raw log probabilities of committed tokens, if the session wants them.
-
-        path: the nodes among them, if they are those of a tree.
-        """
-        num_top = self.item.session.request.num_logprobs
-        if num_top is None or self.logits_RV is None:
-            return ()
-        rows = rows_of(path, len(tokens))
-        return tuple(logprobs_of(self.logits_RV[rows], tokens, num_top))
-
-
-def make_items(plan: Plan, drafts: dict[str, Draft]) -> list[PassItem]:
-    """Return the rows of a plan, with the drafts that are in; the pass is made of them."""
-    items = []
-    for prefill in plan.prefills:
-        session = prefill.session
-        chunk = tuple(session.tokens[session.num_run : prefill.end])
-        is_last = prefill.end == session.committed_len
-        items.append(PassItem(session, chunk, session.num_run, 0, int(is_last)))
-    for session, decision in plan.decoding:
-        if session.table is None:
-            continue
-        draft = drafts.get(session.session_id)
-        tokens = (session.tokens[-1], *(draft.draft_tokens if draft else ()))
-        resume = method_named(decision.method).resume_layer(decision) if draft else 0
-        exits = plan.shadow.get(session.session_id)
-        reads: tuple[ExitWish, ...] = ()
-        if exits is not None:
-            reads = shadow_plan(decision if draft else PLAIN_DECISION, exits).verify_wishes
-        paths = row_paths(draft.parents) if draft and draft.parents else None
-        items.append(PassItem(session, tokens, session.num_run, resume, len(tokens), reads, paths))
-    return items
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """States that an item's rows left at an exit, from one of its head rows on.
-
-    is_closing: what follows the last draft that is kept is wanted of them, and no more.
-    """
-
-    item: PassItem
-    exit_layer: int
-    first_row: int
-    x_RD: torch.Tensor
-    is_closing: bool = False
+from shared.speculation.vocabulary import ShadowRead
 
 
 class PassRunner:
@@ -151,22 +68,22 @@ class PassRunner:
         if len(head_rows) < batch.num_rows:
             x_RD = x_RD.index_select(0, torch.tensor(head_rows, device=x_RD.device))
         logits_RV = self._stack.head(x_RD)
-        wishes = {item.session.session_id: _wishes(item) for item in items}
+        wishes = {item.session.session_id: choices_wanted(item) for item in items}
         choices = choose(logits_RV, [wish for each in wishes.values() for wish in each])
         results = _split(items, logits_RV, choices)
-        shadow = self._read(list(_on_path(kept, results)), wishes)
+        shadow = self._read(list(on_path(kept, results)), wishes)
         return [
             replace(each, shadow=shadow.get(each.item.session.session_id, ())) for each in results
         ]
 
     def _run_layers(
         self, items: Sequence[PassItem], batch: RowBatch
-    ) -> tuple[torch.Tensor, list[_Kept]]:
+    ) -> tuple[torch.Tensor, list[KeptStates]]:
         """Run every item from its resume layer on, from one join or wished exit to the next."""
         joins = {item.resume_layer for item in items}
         stops = joins.union(wish.exit_layer for item in items for wish in item.reads)
         x_RD = torch.empty(0, device=self._stack.device)
-        kept: list[_Kept] = []
+        kept: list[KeptStates] = []
         num_active = 0
         for layer, next_layer in pairwise([*sorted(stops), self._stack.config.num_layers]):
             if layer in joins:
@@ -175,12 +92,12 @@ class PassRunner:
                 x_RD = joined if num_active == 0 else torch.cat((x_RD, joined))
                 num_active += len(joining)
             active = batch.prefix(num_active)
-            kept += _keep(items[:num_active], active, x_RD, layer)
+            kept += keep_states(items[:num_active], active, x_RD, layer)
             x_RD = self._stack.run(x_RD, layer, next_layer, active, self._pool.layers)
         return x_RD, kept
 
     def _read(
-        self, kept: Sequence[_Kept], wishes: Mapping[SessionId, Sequence[RowChoice]]
+        self, kept: Sequence[KeptStates], wishes: Mapping[SessionId, Sequence[RowChoice]]
     ) -> dict[SessionId, tuple[ShadowRead, ...]]:
         """Read what was kept, each row with the choice that the target makes behind it."""
         if not kept:
@@ -228,51 +145,6 @@ class PassRunner:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _keep(
-    items: Sequence[PassItem], batch: RowBatch, x_RD: torch.Tensor, layer: int
-) -> Iterator[_Kept]:
-    """Keep the states x_layer that items wish; all their head rows are among the active ones."""
-    for item, span in zip(items, batch.spans, strict=True):
-        for wish in item.reads:
-            if wish.exit_layer == layer:
-                first_row, is_closing = wish.first_row, wish.first_row == CLOSING_ROW
-                if is_closing:
-                    # Of a tree any leaf may be the last one.
-                    first_row = item.num_heads - 1 if item.paths is None else 0
-                start = span.row_end - item.num_heads + first_row
-                yield _Kept(item, layer, first_row, x_RD[start : span.row_end], is_closing)
-
-
-def _on_path(kept: Iterable[_Kept], results: Sequence[PassResult]) -> Iterator[_Kept]:
-    """Leave out rows behind a refused draft, which tell nothing.
-
-    Of a tree all are read, or the last one that was kept.
-    """
-    targets = {each.item.session.session_id: each.target_tokens for each in results}
-    for each in kept:
-        item = each.item
-        if item.paths is not None:
-            if each.is_closing:
-                row = _last_kept_row(item, targets[item.session.session_id])
-                each = replace(each, first_row=row, x_RD=each.x_RD[row : row + 1])
-            yield each
-            continue
-        verdict = judge(item.token_ids[1:], targets[item.session.session_id])
-        num_read = verdict.num_accepted + 1 - each.first_row
-        if num_read > 0:
-            yield replace(each, x_RD=each.x_RD[:num_read])
-
-
-def _last_kept_row(item: PassItem, target_tokens: Sequence[TokenId]) -> int:
-    """Return the row of a tree that the target's choices lead to."""
-    assert item.paths is not None
-    last = 0
-    for row, path in enumerate(item.paths[1:], 1):
-        if path[-2] == last and item.token_ids[row] == target_tokens[last]:
-            last = row
-    return last
-
-
 def _table(item: PassItem) -> PageTable:
     assert item.session.table is not None, "a session without pages is in a pass"
     return item.session.table
@@ -285,31 +157,6 @@ def _head_rows(items: Sequence[PassItem]) -> list[int]:
         end += len(item.token_ids)
         rows += range(end - item.num_heads, end)
     return rows
-
-
-def _wishes(item: PassItem) -> list[RowChoice]:
-    """Return what choosing behind each head row needs; histories hold the drafts before the row."""
-    request, session = item.session.request, item.session
-    if item.paths is not None:
-        return [_tree_wish(item, path) for path in item.paths]
-    end = item.start + len(item.token_ids)
-    positions = range(end - item.num_heads + 1, end + 1)
-    if not request.sampling.needs_history:
-        return [RowChoice(request.sampling, position, session.prompt_len) for position in positions]
-    history = [*session.tokens[: item.start], *item.token_ids]
-    return [
-        RowChoice(request.sampling, position, session.prompt_len, history[:position])
-        for position in positions
-    ]
-
-
-def _tree_wish(item: PassItem, path: RowPath) -> RowChoice:
-    """Return what choosing behind one row of a tree needs; the history is that of its path."""
-    request, session = item.session.request, item.session
-    history: list[TokenId] = []
-    if request.sampling.needs_history:
-        history = [*session.tokens[: item.start], *(item.token_ids[row] for row in path)]
-    return RowChoice(request.sampling, item.start + len(path), session.prompt_len, history)
 
 
 def _split(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from services.verify.engine_metrics import EngineMetrics
-from services.verify.pass_runner import PassResult
+from services.verify.pass_items import PassResult
 from services.verify.round_tracer import RoundTracer
 from services.verify.session import Emitted, Session
 from services.verify.session_log import SessionLog

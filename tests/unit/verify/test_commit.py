@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.verify.commit import commit_round, finish
-from services.verify.pass_runner import PassItem, PassResult
+from services.verify.pass_items import PassItem, PassResult
 from services.verify.session import Session
 from shared.control.evidence.observation import Observation, Read
 from shared.control.steps import TreeOutcome

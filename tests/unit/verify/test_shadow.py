@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.verify.pass_runner import make_items
+from services.verify.pass_items import make_items
 from services.verify.scheduler import Plan
 from services.verify.session import Session
 from services.verify.shadow import (
