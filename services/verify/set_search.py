@@ -38,7 +38,7 @@ from shared.speculation.vocabulary import OFF, SWIFT
 SKIPPING = arm_of(SWIFT, 0)
 # Rounds of a stream between two words to the store.
 KEEP_ROUNDS = 64
-# Steps until it is asked again, where no stream had anything to look at.
+# Steps until it is asked again, where there was nothing to look at, or no page for it.
 WAIT_STEPS = 8
 
 
@@ -176,10 +176,8 @@ class SetSearcher:
 
     def _can_pay(self, num_looks: int, piece: Piece) -> bool:
         """Say whether so many looks at a piece are saved for; if not, until when to ask no more."""
-        num_rows = piece.num_answers
-        guess_ns = None
-        if not self.budget.is_measured:
-            guess_ns = self._governor.costs.pass_ns({0: num_rows})
+        is_new, num_rows = not self.budget.is_measured, piece.num_answers
+        guess_ns = self._governor.costs.pass_ns({0: num_rows}) if is_new else None
         look_ns = self.budget.expected_ns(num_rows, guess_ns)
         self._due_ns = None if look_ns is None else num_looks * look_ns
         return self.budget.can_pay(self._due_ns)
@@ -235,6 +233,7 @@ class SetSearcher:
         try:
             job.in_hand[skip_set] = self._count_matches(skip_set, job.session, job.piece)
         except PoolExhausted:
+            self._num_to_wait = WAIT_STEPS
             return False
         self._looked_ns = self._now_ns() - started_ns
         self.budget.pay(num_rows, expected_ns or float(self._looked_ns), self._looked_ns)
