@@ -19,6 +19,7 @@ from typing import Protocol
 from services.verify.memory import SessionMemory
 from services.verify.search_job import SearchJob
 from services.verify.session import Session, SessionRequest
+from services.verify.set_speed import SKIPPING, predicted_speedup
 from services.verify.workspace import workspace
 from shared.control.load_governor import LoadGovernor
 from shared.control.skip_search.search_budget import SearchBudget
@@ -30,12 +31,9 @@ from shared.control.steps import RoundOutcome
 from shared.errors import PoolExhausted
 from shared.model.sampling import RowChoice
 from shared.model.skip_scores import SkipScorer
-from shared.speculation.arm import arm_of
 from shared.speculation.skip_set import SkipSet
 from shared.speculation.vocabulary import OFF, SWIFT
 
-# What drafts by a skip set are known by.
-SKIPPING = arm_of(SWIFT, 0)
 # Rounds of a stream between two words to the store.
 KEEP_ROUNDS = 64
 # Steps until it is asked again, where there was nothing to look at, or no page for it.
@@ -261,24 +259,9 @@ class SetSearcher:
     def _finish(self, stream: TaskStream, job: SearchJob, session: Session) -> None:
         del self._jobs[stream.name]
         stream.note_trial(job.trial, job.scores())
-        stream.note_speedup(self._predicted_speedup(session))
+        stream.note_speedup(predicted_speedup(self._governor, session, stream.record))
         self.book.share_sets()
         self._keep()
-
-    def _predicted_speedup(self, session: Session) -> float | None:
-        """Predict the best speed over plain decoding that a session's drafts may bring."""
-        evidence = self._governor.sessions.evidence(session.session_id)
-        plain_ns = self._governor.round_ns(SKIPPING, 0)
-        if evidence is None or not evidence.knows(SKIPPING) or plain_ns is None:
-            return None
-        num_tokens, best = 1.0, 0.0
-        for draft_len, kept in enumerate(evidence.survival(SKIPPING).kept, 1):
-            num_tokens += kept
-            round_ns = self._governor.round_ns(SKIPPING, draft_len)
-            if round_ns is None:
-                return None
-            best = max(best, num_tokens * plain_ns / round_ns)
-        return best
 
 
 def _choices_wanted(session: Session, piece: Piece) -> list[RowChoice]:

@@ -22,9 +22,9 @@ MAX_DROP = 0.10
 DROP_ROUNDS = 32
 # What averages of shares may be off by in float arithmetic.
 ROUNDING = 1e-9
-# Candidates without success in a row, or in all, after which slow drafts are given up.
-HOPELESS_MISSES = 100
-HOPELESS_EVALUATIONS = 300
+# Candidates after which slow drafts are given up: some win two windows by chance, and to be better
+# than the start set is not enough.
+HOPELESS_EVALUATIONS = 100
 # Plain rounds of a stream before that is looked at anew; twice as many every time it is in vain.
 OFF_ROUNDS = 8192
 MAX_OFF_ROUNDS = 128 * OFF_ROUNDS
@@ -131,10 +131,11 @@ class SetSearch:
         record.observations, record.scores = [], []
 
     def give_up_if_slow(self, record: StreamRecord, predicted_speedup: float | None) -> None:
-        """Turn a stream off whose drafts are slow, and for which nothing better is found."""
-        is_hopeless = (
-            record.num_misses >= HOPELESS_MISSES or record.num_evaluations >= HOPELESS_EVALUATIONS
-        )
+        """Turn a stream off for which no set is found with which drafts would pay.
+
+        Where it opens again it goes on with the set in use.
+        """
+        is_hopeless = record.num_evaluations >= HOPELESS_EVALUATIONS
         is_slow = predicted_speedup is not None and predicted_speedup < 1.0
         if record.phase is Phase.SEARCH and is_hopeless and is_slow:
             record.phase, record.num_low_rounds = Phase.OFF, 0

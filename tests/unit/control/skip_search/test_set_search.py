@@ -185,14 +185,16 @@ def test_a_set_that_was_taken_up_and_is_slow_is_given_up_as_well() -> None:
         return 0.4 if skip_set == OPTIONS.start_set else 0.5
 
     course = Course()
-    course.run(scorer, 2)
+    course.run(scorer, 30)
+    taken_up = course.record.skip_set
     assert course.record.version == 2
-    course.run(scorer, 33, 2)
     course.search.give_up_if_slow(course.record, 0.8)
-    assert course.record.phase is Phase.SEARCH, "it was better a short while ago"
-    course.run(scorer, 2, 35)
+    assert course.record.phase is Phase.SEARCH, "it has not looked far yet"
+    course.run(scorer, 10, 30)
     course.search.give_up_if_slow(course.record, 0.8)
     assert course.record.phase is Phase.OFF
+    course.search.reopen(course.record)
+    assert course.record.skip_set == taken_up
 
 
 def test_what_is_given_up_time_and_again_is_tried_ever_more_seldom() -> None:

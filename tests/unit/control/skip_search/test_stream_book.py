@@ -191,7 +191,7 @@ def test_the_looks_of_a_trial_are_paid_from_what_was_saved_for_them() -> None:
 
 def test_a_stream_is_given_up_by_what_drafts_bring_its_sessions_in_the_mean() -> None:
     stream = open_book().open("a")
-    stream.record.num_misses = 100
+    stream.record.num_evaluations = 100
     for speedup in (None, 1.5, 0.2, 0.2):
         stream.note_speedup(speedup)
     assert stream.record.phase is Phase.SEARCH, "one session's drafts pay"
