@@ -3,8 +3,8 @@
 What exits would choose is read along the text, whoever drafts. What an adapter or a skip set would
 choose is known only where it drafted, so each such arm is played for some steps in a row, soon at
 first, and then as seldom as keeps what that is predicted to lose under AUDITION_LOSS of the time;
-one that was clearly slower time and again, even more seldom.
-Behind an audition its evidence is as fresh as that of the others, and the plan may change to it.
+one that was clearly slower time and again, even more seldom. Behind an audition its evidence is as
+fresh as that of the others, and the plan may change to it.
 """
 
 from shared.control.step_plan import StepPlan

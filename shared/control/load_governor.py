@@ -120,10 +120,11 @@ class LoadGovernor:
         """
         self._step_index += 1
         self._is_probing = self._is_plain_probe = False
-        if not num_prompts:
-            quiet = self._quiet.decisions(loads, self._step_index)
+        if not num_prompts and self._step_index < self._planning.due_step:
+            quiet = self._quiet.decisions(loads)
             if quiet is not None:
                 return quiet
+        self._quiet.end()
         self._followed = None
         for load in loads:
             self.sessions.open(load)
@@ -150,7 +151,7 @@ class LoadGovernor:
         if len(loads) == 1:
             decisions = [self._tuned(loads[0], decisions[0], plan)]
         if not num_prompts and not view.is_drafting:
-            self._quiet.begin(loads, decisions, self._planning.due_step)
+            self._quiet.begin(loads, decisions)
         return decisions
 
     def _tried(
@@ -346,7 +347,8 @@ class LoadGovernor:
             plain_ns = (self.costs.pass_ns({0: num_sessions}) or 0.0) + self._overhead_ns
             plain_ns *= SUSTAINED - (SUSTAINED - 1.0) * self._plain_share
         self._plain_share += PLAIN_RATE * ((not num_drafting) - self._plain_share)
-        self.sessions.note_times(outcome.rounds, ns - outcome.read_ns, plain_ns)
+        if self.sessions.note_times(outcome.rounds, ns - outcome.read_ns, plain_ns):
+            self._planning.hear()
         if num_drafting:
             level = level_of(num_sessions)
             self._num_tried[level] = self._num_tried.get(level, 0) + 1

@@ -73,7 +73,7 @@ class Planning:
         return self.view.plan.arm if self.view is not None else 0
 
     def hear(self) -> None:
-        """Note that a step showed something of an arm."""
+        """Note that a step showed something of an arm, or that a session may draft again."""
         self._num_to_hear = NUM_HEARD
 
     @property

@@ -3,8 +3,8 @@
     look | quiet ........... quiet | look | quiet ..
 
 A plain step shows next to nothing, and on a small model deciding it again takes a share of it that
-can be told in tokens per second. So what was decided plainly holds for some steps, for the same
-loads; what is tried now and then begins behind these.
+shows in tokens per second. So what was decided plainly holds for the same loads until the next look
+at plans is due; what is tried now and then begins with one of these.
 """
 
 from collections.abc import Sequence
@@ -14,23 +14,22 @@ from shared.speculation.vocabulary import Decision
 
 
 class QuietSteps:
-    """The last plain decisions, and until when they hold. Steps are counted by the caller."""
+    """The last plain decisions, as long as nothing is due."""
 
     def __init__(self) -> None:
         """Begin with nothing decided."""
-        self._loads: Sequence[SessionLoad] = ()
+        self._loads: Sequence[SessionLoad] | None = None
         self._decisions: list[Decision] = []
-        self._end_step = 0
 
-    def begin(self, loads: Sequence[SessionLoad], decisions: list[Decision], end_step: int) -> None:
-        """Let decisions hold for these loads in the steps before `end_step`, if all are plain."""
-        is_plain = all(each.is_off for each in decisions)
-        self._loads, self._decisions = loads, decisions
-        self._end_step = end_step if is_plain else 0
+    def begin(self, loads: Sequence[SessionLoad], decisions: list[Decision]) -> None:
+        """Let decisions hold for these loads, if all are plain."""
+        if all(each.is_off for each in decisions):
+            self._loads, self._decisions = loads, decisions
 
-    def decisions(self, loads: Sequence[SessionLoad], step_index: int) -> list[Decision] | None:
-        """Return what holds in a step; None: it is to be decided."""
-        if step_index < self._end_step and loads == self._loads:
-            return self._decisions
-        self._end_step = 0
-        return None
+    def end(self) -> None:
+        """Let nothing hold: the next step is decided anew."""
+        self._loads = None
+
+    def decisions(self, loads: Sequence[SessionLoad]) -> list[Decision] | None:
+        """Return what holds for loads; None: it is to be decided."""
+        return self._decisions if loads == self._loads else None

@@ -178,17 +178,25 @@ class SessionFiles:
             shadow_us = read_ns / self._num_read / NS_PER_US
             self.book.note_shadow_cost(shadow_us, part_ns / NS_PER_US)
 
-    def note_times(self, rounds: Sequence[RoundOutcome], ns: float, plain_ns: float) -> None:
-        """Take what a step took its sessions, and would have taken plain; 0: not known."""
+    def note_times(self, rounds: Sequence[RoundOutcome], ns: float, plain_ns: float) -> bool:
+        """Take what a step took its sessions, and would have taken plain; 0: not known.
+
+        Returns:
+            Whether a guard holds a session back no longer.
+        """
+        is_any_free = False
         for each in rounds:
             guard = self._guards.get(each.key)
             if guard is not None:
+                was_off = guard.is_off
                 self.num_guard_trips += guard.note_round(
                     num_drafted=each.num_drafted,
                     num_emitted=each.num_emitted,
                     round_ns=ns,
                     plain_ns=plain_ns,
                 )
+                is_any_free |= was_off and not guard.is_off
+        return is_any_free
 
 
 def _outlook(survival: Survival, arm: int, resume_layer: int, is_pinned: bool) -> Outlook:

@@ -17,25 +17,19 @@ LOADS = [SessionLoad("s", WISHED, arms=(2,))]
 
 def test_plain_decisions_hold_for_the_same_loads_until_their_end() -> None:
     quiet = QuietSteps()
-    assert quiet.decisions(LOADS, 1) is None
-    quiet.begin(LOADS, [PLAIN_DECISION], 5)
-    assert quiet.decisions([replace(LOADS[0])], 2) == [PLAIN_DECISION]
-    assert quiet.decisions(LOADS, 4) == [PLAIN_DECISION]
-    assert quiet.decisions(LOADS, 5) is None
-
-
-def test_another_load_ends_them_for_good() -> None:
-    quiet = QuietSteps()
-    quiet.begin(LOADS, [PLAIN_DECISION], 9)
+    assert quiet.decisions(LOADS) is None
+    quiet.begin(LOADS, [PLAIN_DECISION])
+    assert quiet.decisions([replace(LOADS[0])]) == [PLAIN_DECISION]
     shorter = [replace(LOADS[0], wished=replace(WISHED, max_draft_len=3))]
-    assert quiet.decisions(shorter, 2) is None
-    assert quiet.decisions(LOADS, 3) is None
+    assert quiet.decisions(shorter) is None
+    quiet.end()
+    assert quiet.decisions(LOADS) is None
 
 
 def test_a_draft_is_decided_on_anew_every_step() -> None:
     quiet = QuietSteps()
-    quiet.begin(LOADS, [WISHED], 9)
-    assert quiet.decisions(LOADS, 2) is None
+    quiet.begin(LOADS, [WISHED])
+    assert quiet.decisions(LOADS) is None
 
 
 class HardText:
@@ -81,5 +75,19 @@ def test_what_is_read_is_heard_at_the_next_looks() -> None:
     session.run(400, is_read=False)
     session.num_looks = 0
     session.run(1, is_read=True)
-    session.run(2 * PLAIN_REPLAN_STEPS + DEAF_REPLAN_STEPS, is_read=False)
+    session.run(2 * PLAIN_REPLAN_STEPS, is_read=False)
     assert session.num_looks >= 2
+
+
+def test_a_session_whose_guard_lets_it_go_is_looked_at_soon() -> None:
+    session = HardText()
+    session.run(400, is_read=False)
+    sessions, planning = session.governor.sessions, session.governor._planning
+    sessions._guards["s"]._trip()
+    while sessions._guards["s"].is_off:
+        planning._num_to_hear = 0
+        session.run(1, is_read=False)
+    assert planning._num_to_hear > 0
+    session.num_looks = 0
+    session.run(PLAIN_REPLAN_STEPS, is_read=False)
+    assert session.num_looks >= 1
