@@ -180,7 +180,7 @@ class LoadGovernor:
 
         Of one that drafts alone, from an exit: of several the plan knows what rows take beside each
         other. Where a threshold was wished nobody tells chances: that is kept, and the plan's
-        lengths with it. A draft that branches does so at its new length, if there is room.
+        lengths with it. A draft that branches does so at its new length, if need be a shorter one.
         """
         evidence = self.sessions.evidence(load.key)
         is_free = not planned.is_off and planned.by_chance and len(load.arms) > 0
@@ -193,15 +193,19 @@ class LoadGovernor:
         )
         if setting is None:
             return planned
-        # Less may be left to draft than when it was found.
+        # Less may be left to draft than when it was found, and branches need room.
         longest = min(setting.draft_len, longest)
-        tree = plan.tree.branches.budget(longest) if plan.tree else None
+        tree = None
+        if plan.tree is not None and plan.tree.branches.num_nodes < load.max_nodes:
+            branches = plan.tree.branches
+            longest = min(longest, load.max_nodes - branches.num_nodes)
+            tree = branches.budget(longest)
         return replace(
             planned,
             max_draft_len=longest,
             stop_threshold=setting.stop_threshold,
             reason="tuned",
-            tree=tree if tree and tree.max_nodes <= load.max_nodes else None,
+            tree=tree,
         )
 
     def tune(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from services.verify.session import SessionRequest
+from shared.control import tree_plans
 from shared.control.evidence import branch_counts
 from shared.control.load_governor import LoadGovernor
 from shared.control.step_costs import StepCosts
@@ -96,6 +97,9 @@ def test_where_rows_cost_nothing_trees_are_chosen_and_change_no_text(
     plain, sampling = PlainDecoder(BUNDLED, stack=stack), SamplingParams(0.8, seed=5)
     texts = [plain.generate(list(each), sampling, StopParams(NUM_NEW)) for each in prompts]
     options = HarnessOptions(page_size=16, max_draft_len=MAX_NODES, sheds=True)
+    # Whatever little they promise.
+    monkeypatch.setattr(tree_plans, "MIN_ON_GAIN", 0.01)
+    monkeypatch.setattr(tree_plans, "MIN_GAIN", 0.01)
     found = 0
     with EngineHarness(stack, options=options) as cell:
         pin_costs(cell, monkeypatch)
