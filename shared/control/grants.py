@@ -43,10 +43,13 @@ def granted(
         if load.is_pinned or wished.is_off:
             decisions.append(wished)
             continue
+        # A guard holds from the next step on, whatever was planned before.
+        if load.key in blocked:
+            decisions.append(GUARDED)
+            continue
         draft_len, planned_len = min(draft_len, longest), min(planned_len, longest)
         if draft_len == 0:
-            plain = GUARDED if load.key in blocked else SHED
-            decisions.append(PROBED_PLAIN if planned_len else plain)
+            decisions.append(PROBED_PLAIN if planned_len else SHED)
             continue
         if now.arm in load.arms:
             wished = at_arm(wished, now.arm)

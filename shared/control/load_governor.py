@@ -13,6 +13,7 @@ along each session's text. Pure: no clock, no randomness.
     arbiter   measured speed overrules the plan                            arbiter
     prompts   plain steps where prompts that ride along make drafts dear   beside_prompts
     quiet     what was decided plainly holds for some steps                quiet_steps
+    lessons   what steps teach of costs, and take beside these             step_lessons
 """
 
 from collections.abc import Callable, Sequence
@@ -27,25 +28,16 @@ from shared.control.planning import Planning
 from shared.control.quiet_steps import QuietSteps
 from shared.control.session_files import SessionFiles
 from shared.control.step_costs import StepCosts
+from shared.control.step_lessons import StepLessons, ns_of
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import PlanView, StepProbes
-from shared.control.steps import SessionLoad, StepOutcome, draft_shape
+from shared.control.steps import SessionLoad, StepOutcome
 from shared.control.tuning import Tuning
-from shared.speculation.arm import arm_in_use, at_arm, exit_layer_of, method_of
+from shared.speculation.arm import arm_in_use, at_arm
 from shared.speculation.vocabulary import Decision
 
-OVERHEAD_RATE = 0.05
-# More than this share of a step is not believed to be overhead of its own.
-MAX_OVERHEAD_SHARE = 0.2
 # A pass is bound by computing where twice the rows take so many times as long.
 COMPUTE_BOUND = 1.5
-# Plain steps behind what a session's rounds are compared with.
-NUM_PLAIN_STEPS = 6
-# One plain step among rounds is faster than plain decoding is: its message goes out while nobody
-# waits for the next. At 9 ms a token by 30 %; a guard that believed it stopped good sessions. Where
-# most steps are plain, what they were measured to take is what plain decoding takes.
-SUSTAINED = 1.25
-PLAIN_RATE = 0.01
 
 
 def resumes_at_exit(decision: Decision) -> int:
@@ -82,10 +74,8 @@ class LoadGovernor:
         self._quiet = QuietSteps()
         # Steps with drafts by a plan, in force or tried, by level of load.
         self._num_tried: dict[int, int] = {}
-        self._overhead_ns = 0.0
-        self._plain_share = 0.0
-        # Prompt rows that rode along when any did last.
-        self._num_prompt_rows = 0
+        self._lessons = StepLessons(costs, resume_layer)
+        self._has_costs = False
         self._step_index = 0
         # What this step tries beside the plan.
         self._is_probing = False
@@ -131,14 +121,17 @@ class LoadGovernor:
         free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
         if not free:
             return [load.wished for load in loads]
-        if self.costs.pass_ns({0: len(loads)}) is None:
-            return all_plain(loads, "no_costs")
-        if self.costs.draft_ns(arm_in_use(free[0].wished), 1, 1) is None:
-            return only_one_drafts(loads, free[0])
+        if not self._has_costs:
+            if self.costs.pass_ns({0: len(loads)}) is None:
+                return all_plain(loads, "no_costs")
+            if self.costs.draft_ns(arm_in_use(free[0].wished), 1, 1) is None:
+                return only_one_drafts(loads, free[0])
+            # What is known stays so.
+            self._has_costs = True
         if self._arbiter.is_off(len(loads)):
             return all_plain(loads, "arbiter")
         num_tried = self._num_tried.get(level_of(len(loads)), 0)
-        view = self._planning.look(loads, self._step_index, self._overhead_ns, num_tried)
+        view = self._planning.plan(loads, self._step_index, self._lessons.overhead_ns, num_tried)
         if num_prompts and not self._pays_beside_prompts(free[0], view.plan, num_prompts):
             return all_plain(loads, "prompts")
         tried = None if num_prompts else self._tried(loads, view, num_tried)
@@ -211,12 +204,13 @@ class LoadGovernor:
     def tune(self) -> None:
         """Do what a decision left to be done while drafts are in the making."""
         self._tuning.tune()
+        self._planning.look_ahead(self._step_index + 1)
         self._planning.trees.search()
 
     def _pays_beside_prompts(self, first: SessionLoad, plan: StepPlan, num_prompts: int) -> bool:
         """Ask of a plan; without an arm of its own all are taken to draft where `first` does."""
         used = at_arm(first.wished, plan.arm or arm_in_use(first.wished))
-        riders = Riders(self._num_prompt_rows, num_prompts)
+        riders = Riders(self._lessons.num_prompt_rows, num_prompts)
         return pays_beside_prompts(
             self.costs, plan, arm_in_use(used), self._resume_layer(used), riders
         )
@@ -254,13 +248,7 @@ class LoadGovernor:
 
     def round_ns(self, arm: int, draft_len: int) -> float | None:
         """Predict a round of one session alone; None while that is not known."""
-        decision = Decision(method_of(arm), exit_layer_of(arm), draft_len)
-        draft_ns = self.costs.draft_ns(arm, 1, draft_len)
-        resume_layer = self._resume_layer(decision) if draft_len else 0
-        pass_ns = self.costs.pass_ns({resume_layer: draft_len + 1})
-        if draft_ns is None or pass_ns is None:
-            return None
-        return draft_ns + pass_ns + self._overhead_ns
+        return self._lessons.round_ns(arm, draft_len)
 
     def _known_round_ns(self, arm: int, draft_len: int) -> float:
         ns = self.round_ns(arm, draft_len)
@@ -286,47 +274,13 @@ class LoadGovernor:
             if outcome.rounds:
                 self._note_tree(outcome)
                 part_ns = (outcome.draft_ns + outcome.pass_ns) / len(outcome.rounds)
-                self.sessions.note_reads(self._read_ns(outcome), part_ns)
-            self._note_costs(outcome)
+                self.sessions.note_reads(self._lessons.read_ns(outcome), part_ns)
+            branched = self._lessons.note(outcome)
+            if branched is not None:
+                self._planning.trees.note_draft(*branched)
             if outcome.rounds and not outcome.num_prefill_rows:
                 self._note_speed(outcome)
         return alarms
-
-    def _note_costs(self, outcome: StepOutcome) -> None:
-        rows: dict[int, int] = {0: outcome.num_prefill_rows}
-        for each in outcome.rounds:
-            layer = self._resume_layer(each.decision) if each.num_drafted else 0
-            rows[layer] = rows.get(layer, 0) + each.num_drafted + 1
-        self._num_prompt_rows = outcome.num_prefill_rows or self._num_prompt_rows
-        self.costs.note_pass(rows, outcome.pass_ns)
-        phase = self._draft_phase(outcome)
-        if phase is not None and not outcome.has_draft_reads:
-            expected_ns = self.costs.draft_ns(*phase)
-            if expected_ns is None or not any(each.tree for each in outcome.rounds):
-                self.costs.note_draft(*phase, outcome.draft_ns)
-            elif len(outcome.rounds) == 1:
-                # Steps with branches are of another kind: they tell of their like alone.
-                self._planning.trees.note_draft(phase[0], outcome.draft_ns, expected_ns)
-
-    def _draft_phase(self, outcome: StepOutcome) -> tuple[int, float, int] | None:
-        """Return the arm, rows and steps of a draft phase; None where there was none of its own."""
-        drafting = [each for each in outcome.rounds if each.num_drafted]
-        arms = {arm_in_use(each.decision) for each in drafting}
-        # Drafts of several methods take it together: it tells of none.
-        if len({method_of(arm) for arm in arms}) != 1:
-            return None
-        num_rows, num_steps = draft_shape(
-            [each.num_drafted for each in drafting], [each.depth for each in drafting]
-        )
-        return max(arms, key=self.costs.work_of), num_rows, num_steps
-
-    def _read_ns(self, outcome: StepOutcome) -> int:
-        """Return what reading exits took: in the pass, and beyond what the drafts alone would."""
-        phase = self._draft_phase(outcome) if outcome.has_draft_reads else None
-        if phase is None:
-            return outcome.read_ns
-        bare_ns = self.costs.draft_ns(*phase) or outcome.draft_ns
-        return outcome.read_ns + max(0, outcome.draft_ns - int(bare_ns))
 
     def _note_tree(self, outcome: StepOutcome) -> None:
         """Let the plan learn of the round of a session alone that might branch."""
@@ -336,21 +290,15 @@ class LoadGovernor:
 
     def _note_speed(self, outcome: StepOutcome) -> None:
         """Tell the arbiter of steps as planned and of plain ones; learn the overhead of a step."""
-        ns = outcome.step_ns or outcome.draft_ns + outcome.pass_ns
+        ns = ns_of(outcome)
         if ns <= 0:
             return
-        overhead_ns = max(0, ns - outcome.draft_ns - outcome.pass_ns - outcome.read_ns)
-        overhead_ns = min(overhead_ns, int(MAX_OVERHEAD_SHARE * ns))
-        self._overhead_ns += OVERHEAD_RATE * (overhead_ns - self._overhead_ns)
+        self._lessons.note_overhead(outcome)
         num_sessions = len(outcome.rounds)
         num_tokens = sum(each.num_emitted for each in outcome.rounds)
         num_drafting = sum(each.num_drafted > 0 for each in outcome.rounds)
-        # Unless plain steps were measured, nobody can say that a session is slower than those.
-        plain_ns = 0.0
-        if self.costs.num_measured(num_sessions) >= NUM_PLAIN_STEPS:
-            plain_ns = (self.costs.pass_ns({0: num_sessions}) or 0.0) + self._overhead_ns
-            plain_ns *= SUSTAINED - (SUSTAINED - 1.0) * self._plain_share
-        self._plain_share += PLAIN_RATE * ((not num_drafting) - self._plain_share)
+        plain_ns = self._lessons.plain_ns(num_sessions)
+        self._lessons.note_mode(is_plain=not num_drafting)
         if self.sessions.note_times(outcome.rounds, ns - outcome.read_ns, plain_ns):
             self._planning.hear()
         if num_drafting:

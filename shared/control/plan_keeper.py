@@ -1,6 +1,7 @@
 """Which plan is in force: the one that was, until another is clearly better. Pure.
 
-    drafting -> plain       at once, when plain steps are expected to deliver more
+    drafting -> plain       at once, when plain steps are expected to deliver clearly more; where it
+                            is less, at some looks in a row, which loses next to nothing
     plain -> drafting       when that is sure to gain enough, at two looks in a row
     drafting -> other exit  likewise, by a larger gain, in a row of looks at that exit: what an exit
                             that is not in use shows is seldom seen, and looks in a row are alike
@@ -13,12 +14,17 @@ as many sessions or more; and what was hardly tried yet must promise more than w
 """
 
 from collections.abc import Mapping
+from math import sqrt
 
 from shared.control.step_plan import StepPlan
 
 MIN_ON_GAIN = 0.04
+# Of one session; the more there are, the more their chances average out.
 MIN_CHANGE_GAIN = 0.12
 NUM_IN_A_ROW = 2
+# Drafting ends at once where it loses more, else after so many looks in a row.
+MIN_OFF_LOSS = 0.05
+NUM_WORSE = 8
 # Looks for which a short stay of drafting is one.
 SHORT_STAY = 16
 MAX_ON_GAIN = 0.32
@@ -36,6 +42,8 @@ class PlanKeeper:
         # By exit: looks at it in a row that promised enough.
         self._num_better: dict[int, int] = {}
         self._num_looks = 0
+        # Looks in a row at which plain steps promised more.
+        self._num_worse = 0
         self._on_since = 0
         self._on_gain = MIN_ON_GAIN
         self._failed_at = 0
@@ -69,13 +77,14 @@ class PlanKeeper:
         is_on = current.lens != plain.lens
         best = max([plain, *bests.values()], key=_sure)
         others = {e: each for e, each in bests.items() if not is_on or e != current.arm}
-        gain = MIN_CHANGE_GAIN if is_on else self._on_gain + doubt
+        change_gain = MIN_CHANGE_GAIN / sqrt(len(plain.lens))
+        gain = change_gain if is_on else self._on_gain + doubt
         proven = self._proven(others, (1.0 + gain) * current.tokens_per_ns)
         if is_fresh:
             first = first or best
             is_better = first.expected_per_ns > (1.0 + doubt) * plain.expected_per_ns
             chosen = first if is_better else plain
-        elif is_on and plain.expected_per_ns > current.expected_per_ns:
+        elif is_on and self._is_worse(current, plain):
             chosen = self._leave(best, plain)
         elif proven is not None:
             chosen = proven
@@ -85,6 +94,7 @@ class PlanKeeper:
             chosen = current
         if chosen.arm != current.arm or (chosen.lens == plain.lens) == is_on:
             self._num_better.clear()
+            self._num_worse = 0
         if not is_on and chosen.lens != plain.lens:
             self._on_since = self._num_looks
         return chosen
@@ -99,6 +109,12 @@ class PlanKeeper:
             if num_better >= NUM_IN_A_ROW:
                 proven.append(best)
         return max(proven, key=_sure, default=None)
+
+    def _is_worse(self, current: StepPlan, plain: StepPlan) -> bool:
+        """Say whether a plan that drafts is to be left: clearly worse, or for long enough."""
+        loss = plain.expected_per_ns / current.expected_per_ns - 1.0
+        self._num_worse = self._num_worse + 1 if loss > 0.0 else 0
+        return loss > MIN_OFF_LOSS or self._num_worse >= NUM_WORSE
 
     def _leave(self, best: StepPlan, plain: StepPlan) -> StepPlan:
         """Leave a plan that plain steps beat: for a much better one, else for those."""

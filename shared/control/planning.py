@@ -1,16 +1,22 @@
 """Looks at plans: which draft lengths, from which arm, the sessions of a step keep to. Pure.
 
-look      every REPLAN_STEPS steps, more seldom while nobody drafts,   step_plan, cost_reader
-          still more where nothing was read, and when sessions come
-          or go
+look      every few steps, more seldom while nobody drafts, still      step_plan, cost_reader
+          more where nothing was read, and behind the step with
+          which sessions come or go
           at each arm that sessions may draft from, with what
           each of them would have kept there                           session_files
 branch    where one session decodes alone                              tree_plans
 keep      until another plan is clearly better                         plan_keeper
+
+A look takes longer than the order of drafts may wait for, so it is made behind the order, for the
+step that comes next: by all that is known but the round in the making. Who comes meanwhile drafts
+by the price of the plan in force. Only where there is none for such sessions is a look made at
+once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from shared.control.cost_reader import CostReader
 from shared.control.plan_keeper import PlanKeeper
@@ -23,8 +29,10 @@ from shared.control.tree_plans import TreePlans
 from shared.speculation.arm import is_read_out
 from shared.speculation.vocabulary import Decision
 
-# Steps between looks at the plan: so many, and half as many as there are sessions.
+# Steps between looks at the plan: so many, and half as many as there are sessions, but no more
+# than these: a look at many takes longer.
 REPLAN_STEPS = 1
+MAX_REPLAN_STEPS = 4
 # While nobody drafts: a plain step shows little, and is short beside a look.
 PLAIN_REPLAN_STEPS = 8
 # Where besides nothing was read since: a look would find what the last did, but for the costs.
@@ -33,8 +41,20 @@ DEAF_REPLAN_STEPS = 32
 NUM_HEARD = 2
 # Branches are sought for chains that come so near to the best one.
 NEAR = 0.85
+# Most drafts of the first round of sessions none of which is known: the next look is near.
+FIRST_LEN = 4
 # Looks for which the costs that one of them read do.
 READER_LOOKS = 4
+# So many times more or less sessions are another load: what a place is worth there is not known.
+MAX_GROWTH = 2.0
+
+
+class _Question(NamedTuple):
+    """What a look is for, see `Planning.plan`."""
+
+    loads: Sequence[SessionLoad]
+    overhead_ns: float
+    num_tried: int
 
 
 class Planning:
@@ -56,8 +76,12 @@ class Planning:
         self.view: PlanView | None = None
         # For whom the plan was made, when, and how long each of them drafts.
         self._planned_keys: list[str] = []
-        self._planned_step = -REPLAN_STEPS
+        self._planned_step: int | None = None
         self._draft_lens: dict[str, int] = {}
+        # Whether all of them are new to it: there is nothing to hold on to.
+        self._is_fresh = True
+        # What the next look is for.
+        self._asked: _Question | None = None
         self._num_looks = 0
         self._num_to_hear = 0
         self._reader: CostReader | None = None
@@ -79,16 +103,18 @@ class Planning:
     @property
     def due_step(self) -> int:
         """The step from which on the next look is due, if nobody comes or goes."""
+        if self._planned_step is None:
+            return 0
+        half = len(self._planned_keys) // 2
         if self.is_drafting:
-            num_steps = REPLAN_STEPS
-        else:
-            num_steps = PLAIN_REPLAN_STEPS if self._num_to_hear else DEAF_REPLAN_STEPS
-        return self._planned_step + num_steps + len(self._planned_keys) // 2
+            return self._planned_step + min(MAX_REPLAN_STEPS, REPLAN_STEPS + half)
+        num_steps = PLAIN_REPLAN_STEPS if self._num_to_hear else DEAF_REPLAN_STEPS
+        return self._planned_step + num_steps + half
 
-    def look(
+    def plan(
         self, loads: Sequence[SessionLoad], step_index: int, overhead_ns: float, num_tried: int
     ) -> PlanView:
-        """Return the plan in force for these sessions, after another look if it is time for one.
+        """Return the plan in force for these sessions; `look_ahead` is to follow.
 
         Args:
             loads: the sessions that decode in the next step, at least one.
@@ -96,13 +122,62 @@ class Planning:
             overhead_ns: what a step takes beside its draft phase and its pass.
             num_tried: steps with drafts that there were with about so many sessions.
         """
-        keys = [load.key for load in loads]
-        view = self.view
-        is_due = step_index >= self.due_step
-        if view is not None and keys == self._planned_keys and not is_due:
-            return view
+        asked = _Question(loads, overhead_ns, num_tried)
+        view, keys = self.view, [load.key for load in loads]
+        if keys != self._planned_keys:
+            self._is_fresh = not any(key in self._draft_lens for key in keys)
+        if view is None or step_index >= self.due_step or self._is_other_load(len(keys)):
+            view = self._look(asked, keys, step_index)
+        elif keys != self._planned_keys:
+            view = self._handed_on(view, loads)
+            self._planned_keys, self._planned_step = keys, None
+        self._asked = asked
+        return view
+
+    def look_ahead(self, next_step_index: int) -> None:
+        """Look at plans for the step behind the one that was planned last, if it is time to."""
+        asked, self._asked = self._asked, None
+        if asked is not None and next_step_index >= self.due_step:
+            self._look(asked, self._planned_keys, next_step_index)
+
+    def _is_other_load(self, num_sessions: int) -> bool:
+        """Whether the plan in force is none to go by: of many more or less, or a plain one."""
+        num_planned = len(self._planned_keys)
+        if self._is_fresh and not self.is_drafting:
+            return True
+        return not num_planned <= MAX_GROWTH * num_sessions <= MAX_GROWTH**2 * num_planned
+
+    def _handed_on(self, view: PlanView, loads: Sequence[SessionLoad]) -> PlanView:
+        """Return the plan in force for other sessions, about as many."""
+        plan, plain = view.plan, view.plain
+        for load in loads:
+            if load.key not in self._draft_lens:
+                self._draft_lens[load.key] = self._first_len(load, plan)
+        self.view = PlanView(
+            plan._replace(
+                lens=tuple(self._draft_lens[load.key] for load in loads),
+                step_ns=plan.step_ns * len(loads) / len(plan.lens),
+                tree=None,
+            ),
+            plain._replace(lens=tuple(map(_fixed_len, loads))),
+            (),
+        )
+        return self.view
+
+    def _first_len(self, load: SessionLoad, plan: StepPlan) -> int:
+        """Return what a session drafts that comes to a plan."""
+        if load.is_pinned or load.wished.is_off:
+            return _fixed_len(load)
+        if self._is_fresh:
+            return min(FIRST_LEN, plan.max_len, load.wished.max_draft_len)
+        outlook = self._sessions.outlook(load, plan.arm, self._resume_layer)
+        return self._held_len(load, outlook)
+
+    def _look(self, asked: "_Question", keys: list[str], step_index: int) -> PlanView:
+        """Look at plans; return the one that is in force from this step on."""
+        loads, view = asked.loads, self.view
+        is_fresh, self._is_fresh = self._is_fresh, False
         self._num_to_hear = max(0, self._num_to_hear - 1)
-        is_fresh = set(keys).isdisjoint(self._planned_keys)
         self._planned_keys, self._planned_step = keys, step_index
         arms = _arms_of(loads)
         current_arm = view.plan.arm if view is not None else -1
@@ -110,7 +185,7 @@ class Planning:
             current_arm = arms[0]
         is_all = is_fresh or len(loads) == 1
         looked_at = self._looked_at(arms, current_arm, is_all=is_all)
-        planners = self._planners(loads, looked_at, overhead_ns)
+        planners = self._planners(loads, looked_at, asked.overhead_ns)
         planner = planners[current_arm]
         plain = planner.rate_plain()
         found = {arm: each.under_caps(plain) for arm, each in planners.items()}
@@ -130,7 +205,7 @@ class Planning:
                 if arm not in unheard and not self._is_stale(loads, arm)
             },
             _most_expected([plain, *chain(*known)]) if is_fresh else None,
-            num_tried=num_tried,
+            num_tried=asked.num_tried,
             is_fresh=is_fresh,
         )
         for load, draft_len in zip(loads, plan.lens, strict=True):
@@ -199,10 +274,16 @@ class Planning:
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
         self._draft_lens.pop(key, None)
+        self._asked = None
 
 
 def _sure(plan: StepPlan) -> float:
     return plan.tokens_per_ns
+
+
+def _fixed_len(load: SessionLoad) -> int:
+    """Return what a session drafts while nobody does but those that are pinned."""
+    return load.wished.max_draft_len if load.is_pinned else 0
 
 
 def _most_expected(plans: Sequence[StepPlan]) -> StepPlan:

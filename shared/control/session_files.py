@@ -35,6 +35,8 @@ class SessionFiles:
         """Take the book that holds the evidence."""
         self.book = book
         self._guards: dict[str, SessionGuard] = {}
+        # Sampling class and method whose prior a session began with.
+        self._kinds: dict[str, tuple[str, str]] = {}
         # Of sessions that are not open yet: what they begin with.
         self._carried: dict[str, tuple[Prior | None, bytes | None]] = {}
         # Made of what was told last of an arm.
@@ -52,6 +54,7 @@ class SessionFiles:
         if load.key not in self._guards:
             self._guards[load.key] = SessionGuard()
             method = _source_method(load)
+            self._kinds[load.key] = (load.sampling_class, method)
             self.book.open(load.key, load.sampling_class, _arms_of(load), method=method)
             self.adopt(load.key, *self._carried.pop(load.key, (None, None)))
 
@@ -78,6 +81,10 @@ class SessionFiles:
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
         self.book.forget(key)
+        kind = self._kinds.pop(key, None)
+        if kind is not None:
+            # What it taught is made ready now: the next one's first order would wait for it.
+            self.book.prior(*kind)
         self._guards.pop(key, None)
         self._outlooks.pop(key, None)
         self._carried.pop(key, None)
@@ -181,18 +188,25 @@ class SessionFiles:
     def note_times(self, rounds: Sequence[RoundOutcome], ns: float, plain_ns: float) -> bool:
         """Take what a step took its sessions, and would have taken plain; 0: not known.
 
+        What drafts took beyond a plain step took it from all sessions: each that drafted answers
+        for its part of the drafts. Else a hard text among easy ones would be stopped for what
+        the others' drafts take, and be no faster for it.
+
         Returns:
             Whether a guard holds a session back no longer.
         """
+        num_drafted = sum(each.num_drafted for each in rounds)
+        more_ns = len(rounds) * (ns - plain_ns)
         is_any_free = False
         for each in rounds:
             guard = self._guards.get(each.key)
             if guard is not None:
+                part = each.num_drafted / num_drafted if num_drafted else 0.0
                 was_off = guard.is_off
                 self.num_guard_trips += guard.note_round(
                     num_drafted=each.num_drafted,
                     num_emitted=each.num_emitted,
-                    round_ns=ns,
+                    round_ns=plain_ns + part * more_ns,
                     plain_ns=plain_ns,
                 )
                 is_any_free |= was_off and not guard.is_off

@@ -22,8 +22,6 @@ from shared.speculation.tree_costs import Branches, BranchForecast
 CAPS = (1, 2, 3, 4, 6, 8, 12, 16)
 # Of sessions that name no length. Chances are counted for eight places; the last rate goes on.
 LONGEST_PLANNED = CAPS[-1]
-# With so many sessions and more, these: lengths differ from session to session anyway.
-MANY_SESSIONS, CAPS_OF_MANY = 6, (1, 2, 4, 8)
 # Most points at which one cap's numbers of places are tried.
 MAX_TRIES = 8
 # A step with drafts takes at most so many plain ones.
@@ -139,8 +137,7 @@ class StepPlanner:
         limit_ns = MAX_PLAIN_STEPS * (plain or self.rate_plain()).step_ns
         free = [index for index, each in enumerate(self._outlooks) if self._is_free(each)]
         most = max((len(self._outlooks[index].kept) for index in free), default=0)
-        all_caps = CAPS if len(self._outlooks) < MANY_SESSIONS else CAPS_OF_MANY
-        caps = (*(cap for cap in all_caps if cap < most), most)
+        caps = (*(cap for cap in CAPS if cap < most), most)
         if len(free) == 1:
             return self._under_caps_of_one(free[0], caps, limit_ns)
         places = sorted(
@@ -195,7 +192,8 @@ class StepPlanner:
         lens = list(self._fixed)
         num_tokens = self._num_fixed_tokens()
         num_drafting = longest = 0
-        best: StepPlan | None = None
+        best: tuple[tuple[int, ...], float, float, float] | None = None
+        best_rate = 0.0
         for num_taken, (worth, place, index) in enumerate(places, 1):
             lens[index] = place
             num_tokens -= worth
@@ -208,9 +206,10 @@ class StepPlanner:
             step_ns = self._taken_ns(lens, num_drafting, num_taken, longest)
             if step_ns > limit_ns:
                 break
-            if best is None or num_tokens > best.tokens_per_ns * step_ns:
-                best = self._plan(lens, num_tokens, step_ns, -worth)
-        return best
+            if best is None or num_tokens > best_rate * step_ns:
+                best_rate = num_tokens / step_ns
+                best = (tuple(lens), num_tokens, step_ns, -worth)
+        return self._plan(*best) if best is not None else None
 
     @staticmethod
     def _is_free(outlook: Outlook) -> bool:

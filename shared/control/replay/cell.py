@@ -1,6 +1,6 @@
 """Sessions that share steps under a controller, by a virtual clock. Pure.
 
-    decide -> every session's round over its tape -> what that took -> note_step -> the clock moves
+    decide -> every session's round over its tape -> tune -> what that took -> note_step
 
 As in the verify engine, all sessions of a step share one draft phase and one verify pass.
 """
@@ -28,6 +28,10 @@ class Controller(Protocol):
 
     def decide(self, loads: Sequence[SessionLoad]) -> list[Decision]:
         """Return each session's decision for the next step, in their order."""
+        ...
+
+    def tune(self) -> None:
+        """Do what decisions left to be done while drafts are in the making; it takes no time."""
         ...
 
     def reads(self, key: str, decision: Decision) -> Collection[int]:
@@ -168,6 +172,7 @@ class ReplayCell:
         turns = [
             self._turn(each, decision) for each, decision in zip(sessions, decided, strict=True)
         ]
+        self.controller.tune()
         spend = self._spend(turns)
         self.now_ns += spend.step_ns
         outcomes = [turn.outcome() for turn in turns]

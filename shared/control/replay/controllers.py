@@ -29,6 +29,9 @@ class StaticController:
         """Return the setting for everybody."""
         return [self._arm] * len(loads)
 
+    def tune(self) -> None:
+        """Nothing to do."""
+
     def reads(self, key: str, decision: Decision) -> Collection[int]:
         """Return no exit."""
         return NOTHING
@@ -60,6 +63,9 @@ class PolicyController:
     def decide(self, loads: Sequence[SessionLoad]) -> list[Decision]:
         """Return what every policy wishes."""
         return [self._policies[load.key].wish(load.wished) for load in loads]
+
+    def tune(self) -> None:
+        """Nothing: policies of single sessions leave nothing to be done."""
 
     def reads(self, key: str, decision: Decision) -> Collection[int]:
         """Return all exits if the policy wants them."""
@@ -94,8 +100,11 @@ class GovernorController:
         """Return what the governor decides."""
         decisions = self.governor.decide(loads)
         self._shadow = self.governor.shadow(loads, decisions)
-        self.governor.tune()
         return decisions
+
+    def tune(self) -> None:
+        """Let the governor do what a decision left to be done."""
+        self.governor.tune()
 
     def reads(self, key: str, decision: Decision) -> Collection[int]:
         """Return what the governor wants read; behind its last draft the exit in use with it."""

@@ -23,5 +23,7 @@ def swept_costs(times: StepTimes, num_sessions: Iterable[int] = NUM_SESSIONS) ->
                     phase_ns = round(times.draft_phase_ns(drafts))
                     costs.note_draft(exit_layer, size, draft_len, phase_ns)
                     rows = {exit_layer: size * (draft_len + 1)}
-                    costs.note_pass(rows, round(times.pass_ns(rows, size, size)))
+                    # Behind the last draft an exit is read where one session decodes alone.
+                    num_reads = int(size == 1)
+                    costs.note_pass(rows, round(times.pass_ns(rows, size, num_reads)))
     return costs

@@ -4,8 +4,10 @@ Phases last for virtual time, not for steps, so that a faster contender delivers
 same time. Sessions come with a phase and leave with it; who ends is followed by another.
 """
 
+import gc
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import cycle
 
@@ -32,7 +34,9 @@ class PhasePlay:
 
     A step is one of drafting if any session drafts in it.
 
-    decide_us: wall time of each decision of the controller, in this process.
+    decide_us: what each decision of the controller took of this thread, before drafts could be
+        ordered; decide_wall_us: how long it took, with what other threads and processes took
+        meanwhile.
     """
 
     num_sessions: int
@@ -40,21 +44,23 @@ class PhasePlay:
     ns: int
     num_switches: int
     decide_us: Sequence[float] = ()
+    decide_wall_us: Sequence[float] = ()
 
     @property
     def tok_s(self) -> float:
         """Tokens per second of virtual time."""
         return self.num_tokens * 1e9 / self.ns
 
-    def decide_percentile_us(self, share: float) -> float:
-        """Return the time that this share of decisions did not exceed; 0 if none were timed."""
-        times = sorted(self.decide_us)
-        return times[min(len(times) - 1, int(share * len(times)))] if times else 0.0
-
     @property
     def switches_per_minute(self) -> float:
         """Per minute of virtual time."""
         return self.num_switches * NS_PER_MINUTE / self.ns
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return what this share of the values does not exceed; 0 if there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 @dataclass
@@ -87,19 +93,25 @@ class LoadRun:
 
 
 class TimedController:
-    """Another controller, whose decisions are timed in wall time."""
+    """Another controller, whose decisions are timed: of its thread, and by the wall."""
 
     def __init__(self, inner: Controller) -> None:
         """Take the controller; no decision was made yet."""
         self._inner = inner
         self.decide_us: list[float] = []
+        self.decide_wall_us: list[float] = []
 
     def decide(self, loads: Sequence[SessionLoad]) -> list[Decision]:
         """Return the other's decisions."""
-        started_ns = time.perf_counter_ns()
+        started_ns, started_cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
         decisions = self._inner.decide(loads)
-        self.decide_us.append((time.perf_counter_ns() - started_ns) / NS_PER_US)
+        self.decide_us.append((time.thread_time_ns() - started_cpu_ns) / NS_PER_US)
+        self.decide_wall_us.append((time.perf_counter_ns() - started_ns) / NS_PER_US)
         return decisions
+
+    def tune(self) -> None:
+        """Pass it on."""
+        self._inner.tune()
 
     def admit(self, key: str, text: RecordedText) -> None:
         """Pass it on."""
@@ -132,11 +144,25 @@ def play_load(
     cell.controller = timed
     run = LoadRun(cell, cycle(texts))
     phases = []
-    for size in PHASES:
-        timed.decide_us = []
-        phase = run.phase(size, num_steps * plain_step_ns(cell, size))
-        phases.append(replace(phase, decide_us=timed.decide_us))
+    with _own_garbage():
+        for size in PHASES:
+            timed.decide_us, timed.decide_wall_us = [], []
+            phase = run.phase(size, num_steps * plain_step_ns(cell, size))
+            phases.append(
+                replace(phase, decide_us=timed.decide_us, decide_wall_us=timed.decide_wall_us)
+            )
     return phases
+
+
+@contextmanager
+def _own_garbage() -> Iterator[None]:
+    """Collect no more of what is there: looking through it takes long, and is no decision's own."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def plain_step_ns(cell: ReplayCell, num_sessions: int) -> float:

@@ -106,7 +106,7 @@ def test_another_process_on_a_core_flips_nothing() -> None:
 
 
 def test_text_that_becomes_hard_turns_off_and_easy_text_on_again() -> None:
-    simulation = Simulation(SMALL_CPU, 17)
+    simulation = Simulation(SMALL_CPU, 20)
     simulation.sessions = make_sessions(1, (0.9,))
     simulation.run(300)
     simulation.sessions[0].acceptance = (0.05,)

@@ -1,6 +1,15 @@
 """Holding on to a plan: margins, looks in a row, short stays."""
 
-from shared.control.plan_keeper import MAX_DOUBT, MIN_CHANGE_GAIN, MIN_ON_GAIN, PlanKeeper
+import pytest
+
+from shared.control.plan_keeper import (
+    MAX_DOUBT,
+    MIN_CHANGE_GAIN,
+    MIN_OFF_LOSS,
+    MIN_ON_GAIN,
+    NUM_WORSE,
+    PlanKeeper,
+)
 from shared.control.step_plan import StepPlan
 
 TRIED = 1000
@@ -35,8 +44,35 @@ def test_a_look_that_promises_too_little_starts_the_count_anew() -> None:
     assert look(keeper, PLAIN, good) is good
 
 
-def test_drafting_ends_at_the_first_look_that_plain_steps_win() -> None:
-    assert look(PlanKeeper(), plan(2, 0.99), plan(1, 1.01)) is PLAIN
+CLEARLY_WORSE = 1.0 / (1.0 + MIN_OFF_LOSS) - 0.001
+
+
+def test_drafting_ends_at_the_first_look_that_plain_steps_clearly_win() -> None:
+    assert look(PlanKeeper(), plan(2, CLEARLY_WORSE), plan(1, 1.01)) is PLAIN
+
+
+def test_drafting_that_loses_little_ends_when_it_does_so_for_long() -> None:
+    keeper = PlanKeeper()
+    current = plan(2, 0.99)
+    for _ in range(NUM_WORSE - 1):
+        assert look(keeper, current, current) is current
+    # One look that drafting wins, and it may lose for as long again.
+    good = plan(2, 1.01)
+    assert look(keeper, good, good) is good
+    for _ in range(NUM_WORSE - 1):
+        assert look(keeper, current, current) is current
+    assert look(keeper, current, current) is PLAIN
+
+
+def test_drafting_that_begins_again_may_lose_as_long_as_before() -> None:
+    keeper = PlanKeeper()
+    good, current = plan(2, 1.9), plan(2, 0.99)
+    while look(keeper, current, current) is not PLAIN:
+        pass
+    while look(keeper, PLAIN, good) is not good:
+        pass
+    for _ in range(NUM_WORSE - 1):
+        assert look(keeper, current, current) is current
 
 
 def test_drafting_ends_with_a_much_better_plan_where_there_is_one() -> None:
@@ -51,15 +87,19 @@ def test_another_length_is_taken_at_once() -> None:
     assert look(keeper, shorter, plan(2, 1.2)) is shorter
 
 
-def test_another_exit_needs_a_small_gain_twice() -> None:
-    keeper = PlanKeeper()
-    current = plan(4, 1.2)
-    poor = plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) - 0.001)._replace(arm=3)
-    good = plan(4, 1.2 * (1.0 + MIN_CHANGE_GAIN) + 0.001)._replace(arm=3)
-    assert look(keeper, current, poor) is current
-    assert look(keeper, current, poor) is current
-    assert look(keeper, current, good) is current
-    assert look(keeper, current, good) is good
+@pytest.mark.parametrize(("size", "least"), [(1, MIN_CHANGE_GAIN), (16, MIN_CHANGE_GAIN / 4.0)])
+def test_another_exit_needs_a_gain_twice_a_smaller_one_for_many(size: int, least: float) -> None:
+    keeper, current, plain = PlanKeeper(), plan(4, 1.2, size), plan(0, 1.0, size)
+    poor = plan(4, 1.2 * (1.0 + least) - 0.001, size)._replace(arm=3)
+    good = plan(4, 1.2 * (1.0 + least) + 0.001, size)._replace(arm=3)
+
+    def choose(best: StepPlan) -> StepPlan:
+        return keeper.choose(current, plain, {3: best}, num_tried=TRIED, is_fresh=False)
+
+    assert choose(poor) is current
+    assert choose(poor) is current
+    assert choose(good) is current
+    assert choose(good) is good
 
 
 def at_exit(arm: int, rate: float) -> StepPlan:
@@ -113,7 +153,7 @@ def flips(keeper: PlanKeeper, best_rate: float, num_looks: int) -> int:
     current, num_flips = PLAIN, 0
     for _ in range(num_looks):
         is_on = current.lens != PLAIN.lens
-        current = plan(2, 0.97) if is_on else PLAIN
+        current = plan(2, CLEARLY_WORSE) if is_on else PLAIN
         chosen = look(keeper, current, plan(2, best_rate) if not is_on else PLAIN)
         num_flips += (chosen.lens != PLAIN.lens) != is_on
         current = chosen

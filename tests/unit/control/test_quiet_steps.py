@@ -67,7 +67,8 @@ def test_plans_are_looked_at_more_seldom_where_nothing_was_read() -> None:
         decisions = session.run(320, is_read=is_read)
         assert sum(each.is_off for each in decisions) > 310
     assert read.num_looks >= 320 // PLAIN_REPLAN_STEPS
-    assert deaf.num_looks <= 320 // DEAF_REPLAN_STEPS + 10
+    # Two more behind each trial, as drafts are heard.
+    assert deaf.num_looks <= 320 // DEAF_REPLAN_STEPS + 12
 
 
 def test_what_is_read_is_heard_at_the_next_looks() -> None:

@@ -1,10 +1,12 @@
 """All scenarios of a replay: who takes part, what is compared, and what follows from it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from shared.control.replay.controllers import StaticController
 from shared.control.replay.yardsticks import arm_ns
 from shared.speculation.vocabulary import PLAIN_DECISION, Decision
 from shared.telemetry.machine import Machine
@@ -13,7 +15,12 @@ from shortstack.bench.control.acceptance import Row, judge
 from shortstack.bench.control.contenders import NAMES, Setup, static_contender
 from shortstack.bench.control.costs_file import times_from_json, times_to_json
 from shortstack.bench.control.evaluate import Evaluation, Plan, all_figures, evaluate
-from shortstack.bench.control.load_steps import play_load, table_contender
+from shortstack.bench.control.load_steps import (
+    PhasePlay,
+    TimedController,
+    play_load,
+    table_contender,
+)
 from shortstack.bench.control.plays import Yardsticks, figures_of, play, play_apart
 from shortstack.bench.control.replay_plot import make_figure
 from shortstack.bench.control.replay_report import ReplayConditions, ReplayReport
@@ -177,7 +184,36 @@ def test_load_rises_and_falls_and_plain_steps_take_what_they_take() -> None:
     assert [each.num_sessions for each in phases] == [1, 16, 1]
     assert [each.num_tokens for each in phases] == [20, 320, 20]
     assert all(each.num_switches == 0 and len(each.decide_us) == 20 for each in phases)
+    assert all(len(each.decide_wall_us) == 20 for each in phases)
     assert phases[1].tok_s > phases[0].tok_s
+
+
+def test_decisions_are_judged_by_what_they_take_of_their_thread(found: Evaluation) -> None:
+    phases = [
+        PhasePlay(size, 100, 10**9, 0, [own_us] * 98 + [99.0] * 2, [own_us] * 98 + [wall_us] * 2)
+        for size, own_us, wall_us in ((1, 20.0, 4e3), (16, 600.0, 7e3), (1, 30.0, 5e3))
+    ]
+    rows = judge(replace(found, load={"goodput": phases, "off": phases}))
+    alone, many = (row for row in rows if row.what.startswith("decide p99"))
+    assert (alone.found, alone.is_met) == (99.0, True)
+    assert "5e+03" in alone.where
+    assert (many.found, many.is_met) == (600.0, False)
+
+
+def test_what_waits_for_the_order_is_not_timed_with_the_decision() -> None:
+    class Tuning(StaticController):
+        num_tuned = 0
+
+        def tune(self) -> None:
+            self.num_tuned += 1
+
+    inner = Tuning(PLAIN_DECISION)
+    timed = TimedController(inner)
+    cell = SETUP.cell(timed, PLAIN_DECISION)
+    cell.admit("s", random_text("easy-0", 0))
+    for num_steps in (1, 2):
+        cell.step()
+        assert (len(timed.decide_us), inner.num_tuned) == (num_steps, num_steps)
 
 
 def test_the_table_is_at_each_load_as_good_as_any_setting() -> None:
