@@ -26,6 +26,9 @@ from training.sections import AcceptanceSection
 
 MIN_DEVIATION = 1e-4
 """Features that vary less are not blown up."""
+GAIN = 16.0
+"""Steps of scale and offset are so many times those of other weights: where the gap says little, as
+at shallow exits, the scale has far to go."""
 
 
 class TrainableHead(nn.Module):
@@ -41,8 +44,8 @@ class TrainableHead(nn.Module):
         self.down = nn.Parameter(torch.empty(width, 4 * hidden_size))
         self.bias = nn.Parameter(torch.zeros(width))
         self.up = nn.Parameter(torch.zeros(width))
-        self.scale = nn.Parameter(torch.tensor(BARE_SCALE))
-        self.offset = nn.Parameter(torch.tensor(0.0))
+        self.scale_step = nn.Parameter(torch.tensor(0.0))
+        self.offset_step = nn.Parameter(torch.tensor(0.0))
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("mean_F", torch.zeros(4 * hidden_size))
         self.register_buffer("deviation_F", torch.ones(4 * hidden_size))
@@ -52,7 +55,18 @@ class TrainableHead(nn.Module):
         """Logits of acceptance [R]."""
         standard_RF = (features_RF - self.mean_F) / self.deviation_F
         hidden_RM = F.silu(F.linear(self.dropout(standard_RF), self.down, self.bias))
-        return self.scale * gaps_R + self.dropout(hidden_RM) @ self.up + self.offset
+        by_hidden_R = self.dropout(hidden_RM) @ self.up
+        return self.scale * gaps_R + by_hidden_R + self.offset
+
+    @property
+    def scale(self) -> Tensor:
+        """What the gap is multiplied by."""
+        return BARE_SCALE + GAIN * self.scale_step
+
+    @property
+    def offset(self) -> Tensor:
+        """What is added for every row."""
+        return GAIN * self.offset_step
 
     @torch.no_grad()
     def standardise(self, features_RF: Tensor) -> None:

@@ -23,7 +23,7 @@ from training.recipe import uniform
 from training.rows import IGNORED, Example, Row, Rows, TaskRows
 from training.texts import Texts
 
-ROWS_AT_ONCE = 64
+ROWS_AT_ONCE = 128
 SUFFIX = "-own"
 """What the name of a source gets where the model has written on."""
 
@@ -92,8 +92,9 @@ def end_ids_of(model: Any) -> list[int]:
 
 def _key(config: AcceptanceRun, weights: str, prompts: Prompts) -> str:
     """What the rows depend on, hashed."""
-    section = config.acceptance.model_dump(mode="json")
-    parts = [weights, config.seed, config.data.row_len, section, prompts]
+    section = config.acceptance
+    moods = [section.greedy_share, section.min_temperature, section.max_temperature]
+    parts = [weights, config.seed, config.data.row_len, moods, prompts]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 

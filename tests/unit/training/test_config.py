@@ -7,10 +7,18 @@ import pytest
 import yaml
 
 from tests.training_runs import continued_values, run_values, sources
-from training.config import KangarooRun, RunConfig, checked, read_config
+from training.config import (
+    AcceptanceRun,
+    KangarooRun,
+    RunConfig,
+    TextRun,
+    checked,
+    read_config,
+)
 from training.errors import TrainingError
 from training.run_setup import arguments_of
 
+KINDS: dict[str, type[TextRun]] = {"draft_adapters": KangarooRun, "acceptance": AcceptanceRun}
 REGIMES = sorted(Path("training/regimes").glob("*.yaml"))
 
 
@@ -30,7 +38,7 @@ def test_the_regimes_are_valid(path: Path) -> None:
     placeholder = (
         [] if values["model"].get("init") or values["model"].get("path") else ["model.path=x"]
     )
-    kind = KangarooRun if "draft_adapters" in values else RunConfig
+    [kind] = [KINDS[section] for section in values if section in KINDS] or [RunConfig]
     assert read_config(path, placeholder, kind).name
 
 
