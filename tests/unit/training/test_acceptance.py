@@ -345,7 +345,7 @@ def test_a_resumed_run_ends_with_the_heads_of_an_unbroken_one(
         ({"acceptance": {"width": 0}}, "acceptance.width"),
         ({"acceptance": {"min_temperature": 2.0}}, "min_temperature exceeds max_temperature"),
         ({"acceptance": {"prompt_len": ROW_LEN}}, "leaves nothing to go on with"),
-        ({"acceptance": {"witdh": 4}}, "did you mean width"),
+        ({"acceptance": {"store_type": "float16"}}, "did you mean store_dtype"),
         ({"recipe": {"p_max": 0.1}}, "recipe is not known"),
     ],
 )
