@@ -154,7 +154,10 @@ class TaskRows:
 
 @dataclass(frozen=True)
 class Mixture(Dataset[Row]):
-    """The rows of a whole run: `num_steps` times `rows_per_step` of them, in order."""
+    """The rows of a whole run: `num_steps` times `rows_per_step` of them, in order.
+
+    epoch_steps: after so many steps the same rows come again; None: they never do.
+    """
 
     sources: Mapping[str, Rows]
     shares: Sequence[float]
@@ -164,17 +167,23 @@ class Mixture(Dataset[Row]):
     row_len: int
     long_row_len: int | None = None
     long_share: float = 0.0
+    epoch_steps: int | None = None
 
     def __len__(self) -> int:
         return self.num_steps * self.rows_per_step
 
     def __getitem__(self, index: int) -> Row:
         step, row = divmod(index, self.rows_per_step)
+        step = self._step_of_epoch(step)
         rows = list(self.sources.values())[self.source_of(step, row)]
         return rows.draw(self.row_len_of(step), (self.seed, step, row))
 
+    def _step_of_epoch(self, step: int) -> int:
+        return step % self.epoch_steps if self.epoch_steps else step
+
     def row_len_of(self, step: int) -> int:
         """Length of the rows of a step."""
+        step = self._step_of_epoch(step)
         is_long = uniform(self.seed, step, _LENGTH_DRAW) < self.long_share
         return self.long_row_len if self.long_row_len and is_long else self.row_len
 

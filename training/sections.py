@@ -186,6 +186,9 @@ class AcceptanceSection(Section):
         dropout: of the heads' inputs and inner values, while they are trained.
         greedy_share: part of the positions where exit and model choose greedily; at the others
             both sample under one noise, at a temperature drawn from [min, max]_temperature.
+        epoch_steps: after so many steps the same rows come again. What exits said of them is kept
+            in memory (2 bytes for each row, token, exit and hidden value), so that later epochs
+            need no forward of the model. None: rows never come again.
         own_share: part of the rows in which the model itself goes on from a prompt, as it will
             when it is served.
         own_rows: so many of these rows are written before the run begins.
@@ -200,6 +203,7 @@ class AcceptanceSection(Section):
     greedy_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     min_temperature: Annotated[float, Field(gt=0)] = 0.5
     max_temperature: Annotated[float, Field(gt=0)] = 1.0
+    epoch_steps: Annotated[int, Field(ge=1)] | None = None
     own_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     own_rows: Annotated[int, Field(ge=1)] = 1024
     prompt_len: Annotated[int, Field(ge=1)] = 64

@@ -8,8 +8,9 @@ as drafting and verification have it, who share the noise of a position (see
 `shared.model.sampling`). Shapes: B rows, T positions, R positions that count, V vocabulary.
 """
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -39,15 +40,44 @@ class Look:
     probabilities_R: Tensor
     agrees_R: Tensor
 
+    def narrowed(self) -> "Look":
+        """The same in less memory; gaps stay as they are."""
+        return replace(self, z_RD=self.z_RD.half())
+
     def features(self, model: HeadsOfModel) -> Tensor:
         """What a head sees beside the gap, [R, F]."""
         a_RD, b_RD = (model.rows_of(ids_R) for ids_R in self.pairs_R2.unbind(-1))
-        return features_of(self.z_RD, a_RD, b_RD)
+        return features_of(self.z_RD.float(), a_RD, b_RD)
+
+
+class Looks:
+    """Looks at the batches of a run, a pure function of their rows.
+
+    keeps: batches come again, so that looks are worth keeping.
+    """
+
+    def __init__(self, model: HeadsOfModel, keeps: bool) -> None:
+        self._model = model
+        self._keeps = keeps
+        self._kept: dict[bytes, Mapping[int, Look]] = {}
+
+    def __call__(self, input_ids: Tensor, labels: Tensor) -> Mapping[int, Look]:
+        """Looks by exit layer."""
+        rows = torch.stack((input_ids, labels)).cpu().numpy()
+        digest = hashlib.sha256(rows.tobytes()).digest()
+        if digest in self._kept:
+            return self._kept[digest]
+        generator = torch.Generator(input_ids.device).manual_seed(int.from_bytes(digest[:7]))
+        looks, _ = look(self._model, input_ids, labels, generator)
+        if self._keeps:
+            looks = {each: seen.narrowed() for each, seen in looks.items()}
+            self._kept[digest] = looks
+        return looks
 
 
 @torch.no_grad()
 def look(
-    model: HeadsOfModel, input_ids: Tensor, labels: Tensor, generator: torch.Generator | None
+    model: HeadsOfModel, input_ids: Tensor, labels: Tensor, generator: torch.Generator
 ) -> tuple[Mapping[int, Look], Tensor]:
     """Look at every exit at the positions that count.
 
@@ -55,7 +85,7 @@ def look(
         model: exits, and how tokens are chosen.
         input_ids: rows [B, T].
         labels: IGNORED where a position does not count.
-        generator: draws temperatures and noise; None: the device's own.
+        generator: draws temperatures and noise.
 
     Returns:
         Looks by exit layer, and the temperatures [R], which all of them share.
@@ -78,7 +108,7 @@ def look(
 
 
 def _temperatures(
-    section: AcceptanceSection, counts_R: Tensor, generator: torch.Generator | None
+    section: AcceptanceSection, counts_R: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Temperatures of the positions that count; 0 is greedy."""
     num_rows, device = int(counts_R.sum()), counts_R.device
@@ -91,7 +121,7 @@ def _look_at_chunk(
     model: HeadsOfModel,
     states: Mapping[int, Tensor],
     temperatures_R: Tensor,
-    generator: torch.Generator | None,
+    generator: torch.Generator,
 ) -> dict[int, Look]:
     last = max(states)
     logits_RV = model.logits(model.read(states[last], last))

@@ -26,7 +26,7 @@ from shared.model.config import read_config as read_model_config
 from shared.model.weights import weights_fingerprint
 from training.acceptance.card import scores_table, write_card
 from training.acceptance.head import HeadsOfModel
-from training.acceptance.looks import look
+from training.acceptance.looks import Looks
 from training.acceptance.own_text import own_texts
 from training.acceptance.scores import TextForecasts
 from training.acceptance.trainer import AcceptanceTrainer
@@ -98,7 +98,9 @@ def set_up(config: AcceptanceRun, data: Path | None, out: Path, console: Console
     check_fit(base, tokenizer, config)
     heads = _fresh_heads(config, model_config, base).to(arguments.device)
     held_out = texts.held_out(config.data.valid_rows, config.data.row_len)
-    mixture = mixture_of(config, texts, arguments)
+    mixture = replace(
+        mixture_of(config, texts, arguments), epoch_steps=config.acceptance.epoch_steps
+    )
     fingerprint = weights_fingerprint(source)
     if config.acceptance.own_share:
         own = own_texts(config, texts, base, fingerprint, out / "own_text", console)
@@ -150,7 +152,7 @@ def standardise(model: HeadsOfModel, mixture: Mixture) -> None:
     # Rows of long steps are of another length; their beginning does as well.
     row_len = min(len(row["input_ids"]) for row in rows)
     cut = stack_rows([{name: ids[:row_len] for name, ids in row.items()} for row in rows])
-    looks, _ = look(model, cut["input_ids"].to(device), cut["labels"].to(device), generator=None)
+    looks = Looks(model, keeps=False)(cut["input_ids"].to(device), cut["labels"].to(device))
     for each, seen in looks.items():
         model.head(each).standardise(seen.features(model))
 

@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from shared.model.acceptance_heads import AcceptanceHeads
 from training.acceptance.head import HeadsOfModel
+from training.acceptance.looks import Looks
 from training.acceptance.loss import head_losses
 from training.acceptance.scores import ALL, TextForecasts, score_heads
 from training.frozen_base_trainer import FrozenBaseTrainer
@@ -21,12 +22,13 @@ class Learner(nn.Module):
     def __init__(self, model: HeadsOfModel) -> None:
         super().__init__()
         self.model = model
+        self._looks = Looks(model, keeps=model.section.epoch_steps is not None)
 
     def forward(
         self, input_ids: Tensor, labels: Tensor, num_items: Tensor | int | None = None
     ) -> dict[str, Any]:
         """See `head_losses`."""
-        return head_losses(self.model, input_ids, labels, num_items)
+        return head_losses(self.model, self._looks(input_ids, labels), num_items)
 
 
 class AcceptanceTrainer(FrozenBaseTrainer):

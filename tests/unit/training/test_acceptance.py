@@ -21,7 +21,7 @@ from shared.model.layer_stack import LayerStack
 from tests.adapter_builder import make_adapters
 from tests.training_runs import ROW_LEN, continued_values, sources, write_base
 from training.acceptance.head import HeadsOfModel
-from training.acceptance.looks import look
+from training.acceptance.looks import Looks, look
 from training.acceptance.loss import head_losses
 from training.acceptance.own_text import continuations, end_ids_of
 from training.acceptance.run import Run, finish, install, set_up, train
@@ -34,6 +34,7 @@ from training.sections import AcceptanceSection
 
 QUIET = Console(quiet=True)
 EXITS = [1, 3]
+DRAWS = torch.Generator().manual_seed(2)
 SECTION = AcceptanceSection(exits=EXITS, width=5, prompt_len=4, own_rows=8, dropout=0.0)
 
 
@@ -71,7 +72,7 @@ def test_what_is_served_says_what_was_trained(base: Path, dtype_name: str) -> No
     section = SECTION.model_copy(update={"store_dtype": dtype_name})
     model = scattered(learner_of(base, section))
     served = model.served("some")
-    looks, _ = look(model, torch.arange(2 * ROW_LEN).view(2, -1), torch.ones(2, ROW_LEN), None)
+    looks, _ = look(model, torch.arange(2 * ROW_LEN).view(2, -1), torch.ones(2, ROW_LEN), DRAWS)
     for each, seen in looks.items():
         expected = torch.sigmoid(model.head(each)(seen.features(model), seen.gaps_R))
         a_RD, b_RD = (model.rows_of(ids_R) for ids_R in seen.pairs_R2.unbind(-1))
@@ -113,7 +114,7 @@ def test_standardised_features_have_mean_0_and_deviation_1(
 def test_greedy_looks_are_the_exits_own_and_agree_with_the_last_layer(base: Path) -> None:
     model = learner_of(base, SECTION.model_copy(update={"greedy_share": 1.0}))
     ids = torch.arange(3, 3 + 2 * ROW_LEN).view(2, ROW_LEN)
-    looks, temperatures_R = look(model, ids, ids, None)
+    looks, temperatures_R = look(model, ids, ids, DRAWS)
     assert not temperatures_R.any()
     found = model.base(ids, output_hidden_states=True)
     for each, seen in looks.items():
@@ -134,7 +135,7 @@ def test_sampled_looks_share_their_noise_and_give_gaps_in_units_of_logits(base: 
     model = learner_of(base, section)
     model.base.model.norm.weight.zero_()
     ids = torch.randint(3, 300, (64, ROW_LEN), generator=torch.Generator().manual_seed(1))
-    looks, temperatures_R = look(model, ids, ids, torch.Generator().manual_seed(2))
+    looks, temperatures_R = look(model, ids, ids, DRAWS)
     assert temperatures_R.min() >= 0.5 and temperatures_R.max() <= 1.0
     first, second = looks.values()
     assert first.agrees_R.all() and second.agrees_R.all()
@@ -149,20 +150,35 @@ def test_the_loss_is_binary_cross_entropy_at_the_positions_that_count(base: Path
     ids = torch.arange(3, 3 + 2 * ROW_LEN).view(2, ROW_LEN)
     labels = torch.full_like(ids, IGNORED)
     labels[1, 4:7] = ids[1, 5:8]
-    found = head_losses(model, ids, labels)
-    every, _ = look(model, ids, ids, None)
+    seen_at = Looks(model, keeps=False)(ids, labels)
+    found = head_losses(model, seen_at)
+    every, _ = look(model, ids, ids, DRAWS)
     own = slice(ROW_LEN + 4, ROW_LEN + 7)
     for each, seen in every.items():
         logits_R = model.head(each)(seen.features(model), seen.gaps_R)[own]
         told_R = F.logsigmoid(torch.where(seen.agrees_R[own], logits_R, -logits_R))
         torch.testing.assert_close(found["exit_losses"][each], -told_R.mean().detach())
     torch.testing.assert_close(found["loss"], sum(found["exit_losses"].values()))
-    halved = head_losses(model, ids, labels, num_items=6)
+    halved = head_losses(model, seen_at, num_items=6)
     torch.testing.assert_close(halved["loss"], found["loss"] / 2)
     found["loss"].backward()
     assert not any(weight.requires_grad for weight in model.base.parameters())
     for name, weight in model.named_parameters():
         assert weight.grad is not None and weight.grad.abs().sum() > 0, name
+
+
+def test_what_was_said_of_rows_that_come_again_is_kept(base: Path) -> None:
+    model = learner_of(base)
+    ids = torch.arange(3, 3 + 2 * ROW_LEN).view(2, ROW_LEN)
+    looks = Looks(model, keeps=True)
+    first = looks(ids, ids)
+    model.base.model.norm.weight.zero_()
+    for each, seen in looks(ids, ids).items():
+        torch.testing.assert_close(
+            seen.features(model), first[each].features(model), rtol=1e-3, atol=1e-3
+        )
+        assert torch.equal(seen.gaps_R, first[each].gaps_R)
+    assert not looks(ids + 1, ids)[EXITS[0]].z_RD.any()
 
 
 def test_exits_are_read_through_the_adapters_beside_the_model(tmp_path: Path) -> None:
@@ -297,7 +313,7 @@ def test_workers_find_what_was_written_and_read_the_same_states(
     tokens = {each: reader.read(text, 1)[each].tokens for each in EXITS}  # type: ignore[arg-type]
     run.trainer.heads.section = SECTION.model_copy(update={"greedy_share": 1.0})
     ids = torch.tensor([text[:-1]])
-    looks, _ = look(run.trainer.heads, ids, ids, None)
+    looks, _ = look(run.trainer.heads, ids, ids, DRAWS)
     assert {each: seen.pairs_R2[:, 0].tolist() for each, seen in looks.items()} == tokens
 
 
@@ -308,12 +324,13 @@ class Stop(TrainerCallback):
         control.should_training_stop = state.global_step >= 4
 
 
+@pytest.mark.parametrize("epoch_steps", [None, 2])
 def test_a_resumed_run_ends_with_the_heads_of_an_unbroken_one(
-    base: Path, data: Path, out: Path
+    epoch_steps: int | None, base: Path, data: Path, out: Path
 ) -> None:
     values = values_of(
         base,
-        acceptance={"dropout": 0.2},
+        acceptance={"dropout": 0.2, "epoch_steps": epoch_steps},
         trainer={"max_steps": 6, "save_strategy": "steps", "save_steps": 3},
     )
     unbroken = run_of(values, data, out.with_name("unbroken"))

@@ -54,6 +54,18 @@ def test_a_longer_run_begins_with_the_rows_of_a_shorter_one() -> None:
     assert all(torch.equal(mixture[i]["labels"], longer[i]["labels"]) for i in range(0, 400, 9))
 
 
+def test_rows_come_again_after_an_epoch_where_one_is_asked_for() -> None:
+    endless = replace(mixture_of([0.5, 0.5]), long_row_len=16, long_share=0.3)
+    mixture = replace(endless, epoch_steps=6)
+    row_lens = [mixture.row_len_of(step) for step in range(20)]
+    assert row_lens == [endless.row_len_of(step % 6) for step in range(20)]
+    epoch_len = 6 * mixture.rows_per_step
+    for index in range(epoch_len):
+        for again in (index, epoch_len + index, 2 * epoch_len + index):
+            assert torch.equal(mixture[again]["input_ids"], endless[index]["input_ids"])
+    assert not torch.equal(endless[epoch_len]["input_ids"], endless[0]["input_ids"])
+
+
 @given(
     parts=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     rows_per_step=st.integers(1, 40),
