@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import torch
 from rich.console import Console
 from rich.progress import track
-from transformers import GenerationConfig
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor
 
 from training.config import AcceptanceRun
-from training.recipe import uniform
 from training.rows import IGNORED, Example, Row, Rows, TaskRows
 from training.texts import Texts
 
@@ -121,21 +121,23 @@ def write_on(
 
     Whatever is drawn elsewhere does not change what is drawn here, nor the other way round.
     """
-    share = config.acceptance.greedy_share
+    section, max_len = config.acceptance, config.data.row_len + 1
+    share = section.greedy_share
     # Evenly spread, whatever the order of the prompts tells of them.
     is_greedy = [int((index + 1) * share) > int(index * share) for index in range(len(prompts))]
     pairs = list(zip(prompts, is_greedy, strict=True))
-    batches: list[tuple[Prompts, float]] = []
+    batches: list[tuple[Prompts, bool]] = []
     for mood in (True, False):
         alike = [prompt for prompt, greedy in pairs if greedy is mood]
-        for first in range(0, len(alike), ROWS_AT_ONCE):
-            temperature = 0.0 if mood else _temperature(config, first)
-            batches.append((alike[first : first + ROWS_AT_ONCE], temperature))
+        starts = range(0, len(alike), ROWS_AT_ONCE)
+        batches += [(alike[first : first + ROWS_AT_ONCE], mood) for first in starts]
     examples: list[Example] = []
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        for batch, temperature in _shown(batches, shown, console):
-            examples += continuations(model, batch, config.data.row_len + 1, temperature)
+        torch.manual_seed(config.seed + sum(map(sum, prompts)))
+        for batch, greedy in _shown(batches, shown, console):
+            span = section.max_temperature - section.min_temperature
+            drawn = section.min_temperature + span * torch.rand(len(batch), 1)
+            examples += continuations(model, batch, max_len, None if greedy else drawn)
     return examples
 
 
@@ -147,29 +149,42 @@ def _shown(batches: Sequence[BatchT], shown: str, console: Console) -> Iterable[
     return batches
 
 
-def _temperature(config: AcceptanceRun, first: int) -> float:
-    low, high = config.acceptance.min_temperature, config.acceptance.max_temperature
-    return low + (high - low) * uniform(config.seed, first)
+class _Temperatures(LogitsProcessor):
+    """A temperature for each row."""
+
+    def __init__(self, temperatures_R1: Tensor) -> None:
+        self._temperatures_R1 = temperatures_R1
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        return scores / self._temperatures_R1
 
 
 @torch.no_grad()
-def continuations(model: Any, prompts: Prompts, max_len: int, temperature: float) -> list[Example]:
-    """Go on from each prompt up to max_len tokens in all, or to an end token, which is kept."""
+def continuations(
+    model: Any, prompts: Prompts, max_len: int, temperatures_R1: Tensor | None
+) -> list[Example]:
+    """Go on from each prompt up to max_len tokens in all, or to an end token, which is kept.
+
+    temperatures_R1: of the rows; None: all are greedy.
+    """
     ends = end_ids_of(model)
     pad_id = (*ends, 0)[0]
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad_id] * (longest - len(one)) + list(one) for one in prompts])
     mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts])
-    is_sampled = temperature > 0
+    is_sampled = temperatures_R1 is not None
     asked = GenerationConfig(
         max_new_tokens=max_len - min(map(len, prompts)),
         do_sample=is_sampled,
         eos_token_id=ends or None,
         pad_token_id=pad_id,
-        **({"temperature": temperature, "top_k": 0, "top_p": 1.0} if is_sampled else {}),
+        **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if is_sampled else {}),
     )
     found = model.generate(
-        ids.to(model.device), attention_mask=mask.to(model.device), generation_config=asked
+        ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        generation_config=asked,
+        logits_processor=[_Temperatures(temperatures_R1.to(model.device))] if is_sampled else [],
     )
     return [
         Example(prompt, _until_end(row[longest:].tolist(), ends)[: max_len - len(prompt)], "")

@@ -222,7 +222,7 @@ def test_the_model_goes_on_from_prompts_of_any_length_as_it_does_from_each_alone
 ) -> None:
     model = load_model(str(base))
     prompts = [[5, 6, 7], [9, 10, 11, 12, 13], [4]]
-    found = continuations(model, prompts, ROW_LEN, temperature=0.0)
+    found = continuations(model, prompts, ROW_LEN, None)
     for prompt, example in zip(prompts, found, strict=True):
         text = list(prompt)
         while len(text) < ROW_LEN and not (
@@ -234,11 +234,23 @@ def test_the_model_goes_on_from_prompts_of_any_length_as_it_does_from_each_alone
 
 def test_what_follows_an_end_is_no_text_of_the_models(base: Path) -> None:
     model = load_model(str(base))
-    [plain] = continuations(model, [[5, 6, 7]], ROW_LEN, temperature=0.0)
+    [plain] = continuations(model, [[5, 6, 7]], ROW_LEN, None)
     model.generation_config.eos_token_id = plain.completion[3]
-    [ended] = continuations(model, [[5, 6, 7]], ROW_LEN, temperature=0.0)
+    [ended] = continuations(model, [[5, 6, 7]], ROW_LEN, None)
     first = list(plain.completion).index(plain.completion[3])
     assert list(ended.completion) == list(plain.completion[: first + 1])
+
+
+def test_rows_have_temperatures_of_their_own(base: Path) -> None:
+    """Next to 0 a sample is the greedy text; far above 1 it is any text."""
+    model = load_model(str(base))
+    prompts = [[5, 6, 7]] * 3
+    [plain, *_] = continuations(model, prompts, ROW_LEN, None)
+    cold, also_cold, hot = continuations(
+        model, prompts, ROW_LEN, torch.tensor([[1e-4], [1e-4], [50.0]])
+    )
+    assert cold.completion == also_cold.completion == plain.completion
+    assert hot.completion != plain.completion
 
 
 def test_own_rows_are_written_once_and_only_what_the_model_wrote_counts(
