@@ -68,7 +68,9 @@ class Looks:
         if digest in self._kept:
             return self._kept[digest]
         generator = torch.Generator(input_ids.device).manual_seed(int.from_bytes(digest[:7]))
-        looks, _ = look(self._model, input_ids, labels, generator)
+        # A gap that was rounded tells less: whatever heads are trained in, exits are read in full.
+        with torch.autocast(input_ids.device.type, enabled=False):
+            looks, _ = look(self._model, input_ids, labels, generator)
         if self._keeps:
             looks = {each: seen.narrowed() for each, seen in looks.items()}
             self._kept[digest] = looks

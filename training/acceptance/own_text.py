@@ -62,12 +62,13 @@ def _prompts(config: AcceptanceRun, texts: Texts) -> Iterator[tuple[str, str, Pr
     for source in config.data.sources:
         train, valid = texts.train[source.name], texts.valid[source.name]
         num_rows = max(1, round(section.own_rows * source.share))
-        splits = {
-            "train": [train.draw(row_len, (config.seed, index)) for index in range(num_rows)],
-            "valid": valid.spread(config.data.valid_rows, row_len),
-        }
-        for split, rows in splits.items():
-            prompts = [prompt_of(row, train.is_task, section.prompt_len) for row in rows]
+        drawn = [train.draw(row_len, (config.seed, index)) for index in range(num_rows)]
+        spread = valid.spread(config.data.valid_rows, row_len)
+        for split, rows, is_task in (
+            ("train", drawn, train.is_task),
+            ("valid", spread, valid.is_task),
+        ):
+            prompts = [prompt_of(row, is_task, section.prompt_len) for row in rows]
             yield source.name + SUFFIX, split, prompts
 
 
