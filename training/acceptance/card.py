@@ -48,6 +48,8 @@ def card_text(report: Mapping[str, Any]) -> str:
     words, section = config["card"], config["acceptance"]
     exits = ", ".join(map(str, report["exits"]))
     shares = ", ".join(f"{each['name']} {each['share']:.0%}" for each in config["data"]["sources"])
+    epoch_steps = section["epoch_steps"]
+    again = f", the same rows again after {epoch_steps:,} steps" if epoch_steps else ""
     parts = [
         f"# {words['title'] or config['name']}",
         f"Acceptance heads of {config['model']['path']} at exit layers {exits}, width"
@@ -56,7 +58,7 @@ def card_text(report: Mapping[str, Any]) -> str:
         " exit chose. The model itself was not changed; heads decide how long drafts are and never"
         " the text.",
         f"Trained for {report['num_steps']:,} steps, {report['num_tokens'] / 1e6:.1f} million"
-        f" tokens, {report['train_s'] / 60:.0f} minutes, on rows of: {shares};"
+        f" tokens{again}, {report['train_s'] / 60:.0f} minutes, on rows of: {shares};"
         f" {section['own_share']:.0%} of the rows were written on by the model itself. Trainer"
         f" settings: `{json.dumps(config['trainer'], sort_keys=True)}`, seed {config['seed']}.",
         "On held-out text, the heads as they are stored. `-own`: the model itself wrote on."
