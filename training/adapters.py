@@ -107,8 +107,8 @@ def check_source(path: str) -> Path:
     source = Path(path)
     if not source.is_dir() or not list(source.glob("*.safetensors")):
         raise TrainingError(
-            f"exit_adapters: model.path {path} must be a directory with *.safetensors, whose files"
-            " are copied as they are"
+            f"model.path {path} must be a directory with *.safetensors, the files of a model that"
+            " stays as it is"
         )
     return source
 

@@ -23,6 +23,7 @@ from shared.errors import BadModel
 from shared.model.acceptance_head_file import FOLDER, write_acceptance_heads
 from shared.model.config import ModelConfig
 from shared.model.config import read_config as read_model_config
+from shared.model.exit_adapters import ExitAdapters
 from shared.model.weights import weights_fingerprint
 from training.acceptance.card import scores_table, write_card
 from training.acceptance.head import HeadsOfModel
@@ -39,6 +40,7 @@ from training.progress import ProgressView
 from training.rows import Mixture
 from training.rows_trainer import stack_rows
 from training.run_setup import arguments_of, check_fit, checkpoint_of, data_of, mixture_of
+from training.sections import AcceptanceSection
 from training.texts import Texts, read_texts, tokenizer_of
 
 ROWS_TO_STANDARDISE = 32
@@ -92,11 +94,13 @@ def set_up(config: AcceptanceRun, data: Path | None, out: Path, console: Console
     transformers_logging.disable_progress_bar()
     source = check_source(str(config.model.path))
     model_config = _served_config(source)
+    exits, adapters = _exits_as_served(config.acceptance, model_config)
     base = load_model(str(source)).to(arguments.device)
     tokenizer = tokenizer_of(config, data, out, model_config.max_context_len)
     texts = read_texts(config, data, tokenizer, out / "tokens")
     check_fit(base, tokenizer, config)
-    heads = _fresh_heads(config, model_config, base).to(arguments.device)
+    heads = HeadsOfModel(base, exits, config.acceptance, adapters, config.seed)
+    heads.to(arguments.device)
     held_out = texts.held_out(config.data.valid_rows, config.data.row_len)
     mixture = replace(
         mixture_of(config, texts, arguments), epoch_steps=config.acceptance.epoch_steps
@@ -118,9 +122,11 @@ def _served_config(source: Path) -> ModelConfig:
         raise TrainingError(error.message) from error
 
 
-def _fresh_heads(config: AcceptanceRun, model_config: ModelConfig, base: Any) -> HeadsOfModel:
-    """Untrained heads of exits that the model has, read as they are served."""
-    section, num_layers = config.acceptance, model_config.num_layers
+def _exits_as_served(
+    section: AcceptanceSection, model_config: ModelConfig
+) -> tuple[list[int], ExitAdapters | None]:
+    """Exits that get a head, and what exits are read through."""
+    num_layers = model_config.num_layers
     exits = sorted(section.exits or range(1, num_layers))
     if not exits or exits[-1] >= num_layers:
         raise TrainingError(
@@ -128,10 +134,9 @@ def _fresh_heads(config: AcceptanceRun, model_config: ModelConfig, base: Any) ->
             f" {exits[-1] if exits else 1}; its exits end at {num_layers - 1}"
         )
     try:
-        adapters = model_config.find_exit_adapters(section.exit_adapters)
+        return exits, model_config.find_exit_adapters(section.exit_adapters)
     except BadModel as error:
         raise TrainingError(f"acceptance.exit_adapters: {error.message}") from error
-    return HeadsOfModel(base, exits, section, adapters, config.seed)
 
 
 def with_own_rows(mixture: Mixture, own: Texts, own_share: float) -> Mixture:
