@@ -129,7 +129,7 @@ class StepPlanner:
     def under_caps(self, plain: StepPlan | None = None) -> list[StepPlan]:
         """Return the best plan that drafts under each cap, shortest first; fixed drafts apart.
 
-        Empty where nobody may draft, or no step with drafts is short enough.
+        Empty where nobody may draft, or several may and no step with drafts is short enough.
 
         Args:
             plain: `rate_plain()`, if it is at hand.
@@ -176,7 +176,7 @@ class StepPlanner:
         for cap in caps:
             lens[index] = cap
             step_ns = self._taken_ns(lens, 1, cap, cap)
-            if step_ns > limit_ns:
+            if step_ns > limit_ns and plans:
                 break
             rate = (num_fixed + sure[cap - 1]) / step_ns
             if best is None or rate > best_rate:

@@ -5,9 +5,11 @@
              the best plan that drafts: what its rows take
 
 What drafts would bring needs no probe: every exit is read along the text. Each comes so seldom that
-what it is predicted to lose stays under PROBE_LOSS of the time. A trial stretches a step to at most
-MAX_STRETCH times, and is left out where it would lose a lot. While nobody drafts for long, trials
-come ever more seldom: what rows take is known by then.
+what it is predicted to lose stays under PROBE_LOSS of the time. While drafting a trial stretches a
+step to at most MAX_STRETCH times, and is left out where it would lose a lot. While plain nothing
+else would ever tell that drafts take less than is believed, so there the best plan is tried however
+little it promises: a stall of the machine in a process's first steps must not turn drafts off for
+good. While nobody drafts for long, trials come ever more seldom.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ MAX_STEPS = 1024
 # Steps of a process before plans are probed: the first one is to be known before.
 FIRST_STEPS = 16
 # While plain, the first trials at a level of load come MIN_STEPS apart.
-NUM_COLD_TRIALS = 4
+NUM_COLD_TRIALS = 8
 # So many trials in a row while plain double the distance between them, so often at most.
 NUM_PLAIN_TRIALS = 4
 MAX_DOUBLED = 3
@@ -50,15 +52,15 @@ class PlanView:
         return self.plan.lens != self.plain.lens
 
     def trials(self) -> list[StepPlan]:
-        """Return plans near the one in force that may be tried."""
+        """Return plans near the one in force that may be tried; while plain, the best one."""
+        if not self.is_drafting:
+            return sorted(self.under_caps, key=lambda plan: -plan.tokens_per_ns)[:1]
         near = [
             plan
             for plan in self.under_caps
             if plan.tokens_per_ns >= MIN_TRIAL_RATE * self.plan.tokens_per_ns
             and plan.step_ns <= MAX_STRETCH * self.plan.step_ns
         ]
-        if not self.is_drafting:
-            return sorted(near, key=lambda plan: -plan.tokens_per_ns)[:1]
         shorter = [plan for plan in near if plan.max_len < self.plan.max_len]
         longer = [plan for plan in near if plan.max_len > self.plan.max_len]
         return [*shorter[-1:], *longer[:1]]

@@ -86,6 +86,9 @@ class Tuning:
     def __init__(self) -> None:
         """Begin with none."""
         self._tuned: dict[str, _Tuned] = {}
+        # Most drafts that each session ever might make: towards its end there is room for fewer,
+        # of which no other session is to learn.
+        self._longest: dict[str, int] = {}
         self._pools: dict[int, _Pool] = {}
         self._due: _Due | None = None
 
@@ -102,10 +105,11 @@ class Tuning:
         Args:
             key: the session's id.
             arm: an exit that it drafts from by plan, and that told chances.
-            longest: most drafts that may be tried.
+            longest: most drafts that it may make now.
             evidence: what is known of it.
             round_ns: C(E, k), asked for each k from 0 on when it is tuned.
         """
+        longest = self._longest[key] = max(longest, self._longest.get(key, 0))
         last = self._tuned.get(key)
         changed_at = evidence.changed_at
         if last is not None and (last.arm != arm or last.position < changed_at):
@@ -150,6 +154,7 @@ class Tuning:
     def forget(self, key: str) -> None:
         """Forget a session that ended, when others can learn of it; unknown keys are fine."""
         tuned = self._tuned.pop(key, None)
+        self._longest.pop(key, None)
         if tuned is not None and any(each.num_tokens for each in tuned.scores.values()):
             self._pools.setdefault(tuned.arm, _Pool()).add(tuned.scores)
         if self._due is not None and self._due.key == key:

@@ -74,10 +74,19 @@ def test_trials_come_sooner_at_a_load_where_nothing_was_tried() -> None:
 
 
 def test_plans_that_lose_much_or_stretch_the_step_are_not_tried() -> None:
-    bad = PlanView(PLAIN, PLAIN, [plan(1, 0.6, 15.0)])
-    long = PlanView(PLAIN, PLAIN, [plan(1, 0.95, 25.0)])
+    used = plan(2, 1.0, 12.0)
+    bad = PlanView(used, PLAIN, [used, plan(3, 0.6, 15.0)])
+    long = PlanView(used, PLAIN, [used, plan(3, 0.95, 25.0)])
     assert bad.trials() == long.trials() == []
     assert StepProbes().due_trial(100, bad, 100) is None
+
+
+def test_while_plain_drafts_that_are_taken_to_be_hopeless_are_tried_too() -> None:
+    hopeless = PlanView(PLAIN, PLAIN, [plan(1, 0.1, 90.0)])
+    probes = StepProbes()
+    cold = [i for i in range(200) if probes.due_trial(i, hopeless, i // 100) is not None]
+    assert len(cold) > 4
+    assert any(probes.due_trial(i, hopeless, 100) is not None for i in range(200, 20_000))
 
 
 def test_trials_come_ever_more_seldom_while_nobody_drafts() -> None:

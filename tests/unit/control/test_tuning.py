@@ -136,3 +136,16 @@ def test_nothing_is_replayed_while_a_decision_is_waited_for() -> None:
     assert not asked
     tuning.tune()
     assert asked
+
+
+def test_the_end_of_a_session_teaches_no_other_one_short_drafts() -> None:
+    known, tuning = evidence(), Tuning()
+    for left in (12, 12, 5, 1):
+        note(known, text(left, 40))
+        tuning.setting("s", EXIT, left, known, round_ns)
+        tuning.tune()
+    last = tuning.setting("s", EXIT, 1, known, round_ns)
+    tuning.forget("s")
+    assert last is not None
+    assert last.draft_len > 2
+    assert tuned(tuning, evidence(), "another") == last
