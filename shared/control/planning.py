@@ -244,6 +244,9 @@ class Planning:
         """
         if len(loads) > 1 or self.view is None or not self.view.is_drafting:
             return False
+        # The one in use shows itself, and its length is free to change.
+        if arm == self.view.plan.arm:
+            return False
         evidence = self._sessions.evidence(loads[0].key)
         return evidence is not None and evidence.is_stale(arm)
 

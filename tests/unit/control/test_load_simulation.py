@@ -105,8 +105,9 @@ def test_another_process_on_a_core_flips_nothing() -> None:
     assert min(slow.speedup, fast.speedup) >= 0.95 * simulation.best_speedup()
 
 
-def test_text_that_becomes_hard_turns_off_and_easy_text_on_again() -> None:
-    simulation = Simulation(SMALL_CPU, 20)
+@pytest.mark.parametrize("seed", range(17, 21))
+def test_text_that_becomes_hard_turns_off_and_easy_text_on_again(seed: int) -> None:
+    simulation = Simulation(SMALL_CPU, seed)
     simulation.sessions = make_sessions(1, (0.9,))
     simulation.run(300)
     simulation.sessions[0].acceptance = (0.05,)
