@@ -7,7 +7,6 @@ it may still lie elsewhere: `Emitted.path`.
 
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
-from math import prod
 
 from services.verify.pass_items import PassResult
 from services.verify.session import Emitted, Finished, Session
@@ -94,8 +93,7 @@ def _is_unsure_end(draft: Draft, used: Decision) -> bool:
     """Say whether a chain ended because it was not sure enough."""
     if not 0 < len(draft.draft_tokens) < used.max_draft_len:
         return False
-    sureness = prod(draft.confidences) if used.by_chance else draft.confidences[-1]
-    return sureness < used.stop_threshold
+    return draft.confidences[-1] < used.stop_threshold
 
 
 def _tree_outcome(verdict: Verdict, parents: Sequence[int], num_kept: int) -> TreeOutcome:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from shared.control.step_plan import StepPlan
 from shared.control.steps import SessionLoad
+from shared.control.threshold_replay import Setting
 from shared.speculation.arm import at_arm
 from shared.speculation.vocabulary import PLAIN_DECISION, Decision
 
@@ -66,6 +67,27 @@ def granted(
         else:
             decisions.append(wished)
     return decisions
+
+
+def tuned(load: SessionLoad, planned: Decision, plan: StepPlan, setting: Setting) -> Decision:
+    """Return a planned decision with the setting that serves its session's text best.
+
+    A draft that branches does so at its new length, if need be a shorter one.
+    """
+    # Less may be left to draft than when the setting was found, and branches need room.
+    longest = min(setting.draft_len, load.wished.max_draft_len)
+    tree = None
+    if plan.tree is not None and plan.tree.branches.num_nodes < load.max_nodes:
+        branches = plan.tree.branches
+        longest = min(longest, load.max_nodes - branches.num_nodes)
+        tree = branches.budget(longest)
+    return replace(
+        planned,
+        max_draft_len=longest,
+        stop_threshold=setting.stop_threshold,
+        reason="tuned",
+        tree=tree,
+    )
 
 
 def _with_len(wished: Decision, draft_len: int, reason: str) -> Decision:

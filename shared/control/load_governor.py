@@ -17,13 +17,12 @@ along each session's text. Pure: no clock, no randomness.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from shared.control.arbiter import Arbiter, level_of
 from shared.control.auditions import Auditions
 from shared.control.beside_prompts import Riders, pays_beside_prompts
 from shared.control.evidence.evidence_book import EvidenceBook
-from shared.control.grants import all_plain, granted, only_one_drafts
+from shared.control.grants import all_plain, granted, only_one_drafts, tuned
 from shared.control.planning import Planning
 from shared.control.quiet_steps import QuietSteps
 from shared.control.session_files import SessionFiles
@@ -121,13 +120,9 @@ class LoadGovernor:
         free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
         if not free:
             return [load.wished for load in loads]
-        if not self._has_costs:
-            if self.costs.pass_ns({0: len(loads)}) is None:
-                return all_plain(loads, "no_costs")
-            if self.costs.draft_ns(arm_in_use(free[0].wished), 1, 1) is None:
-                return only_one_drafts(loads, free[0])
-            # What is known stays so.
-            self._has_costs = True
+        unknown = None if self._has_costs else self._without_costs(loads, free[0])
+        if unknown is not None:
+            return unknown
         if self._arbiter.is_off(len(loads)):
             return all_plain(loads, "arbiter")
         num_tried = self._num_tried.get(level_of(len(loads)), 0)
@@ -146,6 +141,17 @@ class LoadGovernor:
         if not num_prompts and not view.is_drafting:
             self._quiet.begin(loads, decisions)
         return decisions
+
+    def _without_costs(
+        self, loads: Sequence[SessionLoad], first: SessionLoad
+    ) -> list[Decision] | None:
+        """Return what is done until costs are known; None once they are, which they stay."""
+        if self.costs.pass_ns({0: len(loads)}) is None:
+            return all_plain(loads, "no_costs")
+        if self.costs.draft_ns(arm_in_use(first.wished), 1, 1) is None:
+            return only_one_drafts(loads, first)
+        self._has_costs = True
+        return None
 
     def _tried(
         self, loads: Sequence[SessionLoad], view: PlanView, num_tried: int
@@ -173,7 +179,7 @@ class LoadGovernor:
 
         Of one that drafts alone, from an exit: of several the plan knows what rows take beside each
         other. Where a threshold was wished nobody tells chances: that is kept, and the plan's
-        lengths with it. A draft that branches does so at its new length, if need be a shorter one.
+        lengths with it.
         """
         evidence = self.sessions.evidence(load.key)
         is_free = not planned.is_off and planned.by_chance and len(load.arms) > 0
@@ -182,24 +188,14 @@ class LoadGovernor:
         arm = arm_in_use(planned)
         longest = load.wished.max_draft_len
         setting = self._tuning.setting(
-            load.key, arm, longest, evidence, lambda k: self._known_round_ns(arm, k)
+            load.key,
+            arm,
+            load.sampling_class,
+            longest,
+            evidence,
+            lambda k: self._known_round_ns(arm, k),
         )
-        if setting is None:
-            return planned
-        # Less may be left to draft than when it was found, and branches need room.
-        longest = min(setting.draft_len, longest)
-        tree = None
-        if plan.tree is not None and plan.tree.branches.num_nodes < load.max_nodes:
-            branches = plan.tree.branches
-            longest = min(longest, load.max_nodes - branches.num_nodes)
-            tree = branches.budget(longest)
-        return replace(
-            planned,
-            max_draft_len=longest,
-            stop_threshold=setting.stop_threshold,
-            reason="tuned",
-            tree=tree,
-        )
+        return planned if setting is None else tuned(load, planned, plan, setting)
 
     def tune(self) -> None:
         """Do what a decision left to be done while drafts are in the making."""

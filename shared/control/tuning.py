@@ -10,7 +10,8 @@ they brought there is added to what they brought in the sessions before:
     session 3  scores ──┘                                                ├──► best setting
     this one   scores of its last positions ─────────────────────────────┘
 
-A session begins with what was best in the others.
+A session begins with what was best in the others: those that drafted from the same exit, chose
+tokens in the same way, and might draft as long.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,6 +32,8 @@ MIN_POSITIONS = 16
 MIN_GAIN = 1.01
 
 Scores = Mapping[Setting, Score]
+# Of a pool: the arm, the sampling class, and the most drafts that its sessions might make.
+PoolKey = tuple[int, str, int]
 
 
 @dataclass(slots=True)
@@ -38,7 +41,7 @@ class _Tuned:
     """When a session was tuned last, at which arm, and what was found."""
 
     position: int
-    arm: int
+    pool_key: PoolKey
     scores: Scores
     setting: Setting | None
 
@@ -48,8 +51,7 @@ class _Due:
     """A session to be tuned; see `Tuning.setting`."""
 
     key: str
-    arm: int
-    longest: int
+    pool_key: PoolKey
     evidence: SessionEvidence
     round_ns: Callable[[int], float]
     in_use: Setting | None
@@ -89,13 +91,14 @@ class Tuning:
         # Most drafts that each session ever might make: towards its end there is room for fewer,
         # of which no other session is to learn.
         self._longest: dict[str, int] = {}
-        self._pools: dict[int, _Pool] = {}
+        self._pools: dict[PoolKey, _Pool] = {}
         self._due: _Due | None = None
 
     def setting(
         self,
         key: str,
         arm: int,
+        sampling_class: str,
         longest: int,
         evidence: SessionEvidence,
         round_ns: Callable[[int], float],
@@ -105,27 +108,29 @@ class Tuning:
         Args:
             key: the session's id.
             arm: an exit that it drafts from by plan, and that told chances.
+            sampling_class: greedy, cool or warm.
             longest: most drafts that it may make now.
             evidence: what is known of it.
             round_ns: C(E, k), asked for each k from 0 on when it is tuned.
         """
         longest = self._longest[key] = max(longest, self._longest.get(key, 0))
+        pool_key = arm, sampling_class, longest
         last = self._tuned.get(key)
         changed_at = evidence.changed_at
-        if last is not None and (last.arm != arm or last.position < changed_at):
+        if last is not None and (last.pool_key[0] != arm or last.position < changed_at):
             last = None
         due_at = last.position if last is not None else changed_at
-        in_use = last.setting if last is not None else self._begun(arm)
+        in_use = last.setting if last is not None else self._begun(pool_key)
         if evidence.num_positions >= due_at + TUNE_POSITIONS:
-            self._due = _Due(key, arm, longest, evidence, round_ns, in_use)
+            self._due = _Due(key, pool_key, evidence, round_ns, in_use)
         return in_use
 
     def is_tuned(self, key: str, arm: int) -> bool:
-        """Whether there is a setting for a session that drafts from an arm."""
-        return key in self._tuned or self._begun(arm) is not None
+        """Whether drafts of a session from an arm are tuned, or were in sessions before it."""
+        return key in self._tuned or any(own == arm for own, _, _ in self._pools)
 
-    def _begun(self, arm: int) -> Setting | None:
-        pool = self._pools.get(arm)
+    def _begun(self, pool_key: PoolKey) -> Setting | None:
+        pool = self._pools.get(pool_key)
         return pool.best if pool is not None else None
 
     def tune(self) -> None:
@@ -136,14 +141,15 @@ class Tuning:
         num_positions = due.evidence.num_positions
         # What is known since the text changed last.
         most = min(MAX_REPLAYED, num_positions - due.evidence.changed_at)
-        runs = due.evidence.tape.runs(due.arm, max_known=most)
-        scores = score_settings(runs, due.round_ns, due.longest)
-        setting = _best(self._with_pool(due.arm, scores), due.in_use)
-        self._tuned[due.key] = _Tuned(num_positions, due.arm, scores, setting)
+        arm, _, longest = due.pool_key
+        runs = due.evidence.tape.runs(arm, max_known=most)
+        scores = score_settings(runs, due.round_ns, longest)
+        setting = _best(self._with_pool(due.pool_key, scores), due.in_use)
+        self._tuned[due.key] = _Tuned(num_positions, due.pool_key, scores, setting)
 
-    def _with_pool(self, arm: int, scores: Scores) -> Scores:
+    def _with_pool(self, pool_key: PoolKey, scores: Scores) -> Scores:
         """Return a session's scores with as much of the pool's as counts beside them."""
-        pool = self._pools.get(arm)
+        pool = self._pools.get(pool_key)
         if pool is None:
             return scores
         share = min(1.0, POOL_POSITIONS / pool.num_positions)
@@ -156,7 +162,7 @@ class Tuning:
         tuned = self._tuned.pop(key, None)
         self._longest.pop(key, None)
         if tuned is not None and any(each.num_tokens for each in tuned.scores.values()):
-            self._pools.setdefault(tuned.arm, _Pool()).add(tuned.scores)
+            self._pools.setdefault(tuned.pool_key, _Pool()).add(tuned.scores)
         if self._due is not None and self._due.key == key:
             self._due = None
 

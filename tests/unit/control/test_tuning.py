@@ -11,6 +11,7 @@ from shared.control.threshold_replay import Setting
 from shared.control.tuning import TUNE_POSITIONS, Tuning
 
 EXIT, OTHER = 3, 4
+GREEDY = "greedy"
 
 
 def evidence() -> SessionEvidence:
@@ -29,9 +30,9 @@ def round_ns(draft_len: int) -> float:
 
 def tuned(tuning: Tuning, known: SessionEvidence, key: str = "s") -> Setting | None:
     """Return the setting of the next draft, when all that is due was done."""
-    tuning.setting(key, EXIT, 12, known, round_ns)
+    tuning.setting(key, EXIT, GREEDY, 12, known, round_ns)
     tuning.tune()
-    return tuning.setting(key, EXIT, 12, known, round_ns)
+    return tuning.setting(key, EXIT, GREEDY, 12, known, round_ns)
 
 
 def text(seed: int, num_positions: int, rate: float = 0.8) -> str:
@@ -98,7 +99,7 @@ def test_another_arm_is_tuned_of_its_own() -> None:
     known, tuning = evidence(), Tuning()
     note(known, "1" * 64)
     assert tuned(tuning, known) is not None
-    assert tuning.setting("s", OTHER, 12, known, round_ns) is None
+    assert tuning.setting("s", OTHER, GREEDY, 12, known, round_ns) is None
 
 
 def test_behind_an_alarm_the_text_before_does_not_count() -> None:
@@ -121,7 +122,7 @@ def test_a_session_that_ended_is_forgotten() -> None:
     assert tuned(tuning, known) is not None
     tuning.forget("s")
     tuning.forget("s")
-    assert tuning.setting("s", OTHER, 12, evidence(), round_ns) is None
+    assert tuning.setting("s", OTHER, GREEDY, 12, evidence(), round_ns) is None
 
 
 def test_nothing_is_replayed_while_a_decision_is_waited_for() -> None:
@@ -132,7 +133,7 @@ def test_nothing_is_replayed_while_a_decision_is_waited_for() -> None:
         asked.append(draft_len)
         return round_ns(draft_len)
 
-    assert tuning.setting("s", EXIT, 12, known, watched_ns) is None
+    assert tuning.setting("s", EXIT, GREEDY, 12, known, watched_ns) is None
     assert not asked
     tuning.tune()
     assert asked
@@ -142,10 +143,21 @@ def test_the_end_of_a_session_teaches_no_other_one_short_drafts() -> None:
     known, tuning = evidence(), Tuning()
     for left in (12, 12, 5, 1):
         note(known, text(left, 40))
-        tuning.setting("s", EXIT, left, known, round_ns)
+        tuning.setting("s", EXIT, GREEDY, left, known, round_ns)
         tuning.tune()
-    last = tuning.setting("s", EXIT, 1, known, round_ns)
+    last = tuning.setting("s", EXIT, GREEDY, 1, known, round_ns)
     tuning.forget("s")
     assert last is not None
     assert last.draft_len > 2
     assert tuned(tuning, evidence(), "another") == last
+
+
+def test_those_that_may_draft_less_or_choose_otherwise_teach_others_nothing() -> None:
+    known, tuning = evidence(), Tuning()
+    note(known, "1" * 96)
+    tuning.setting("s", EXIT, GREEDY, 2, known, round_ns)
+    tuning.tune()
+    tuning.forget("s")
+    assert tuning.setting("alike", EXIT, GREEDY, 2, evidence(), round_ns) is not None
+    assert tuning.setting("longer", EXIT, GREEDY, 12, evidence(), round_ns) is None
+    assert tuning.setting("warm", EXIT, "warm", 2, evidence(), round_ns) is None
