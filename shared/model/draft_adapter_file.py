@@ -77,6 +77,8 @@ def write_draft_adapter(
     tensors = {name: each.detach().cpu().contiguous() for name, each in adapter.tensors.items()}
     unfinished = own / f"{TENSORS_NAME}.unfinished"
     save_file(tensors, unfinished)
+    # It is saved for its owner alone, and workers in containers are others.
+    unfinished.chmod(0o644)
     card = {
         "format_version": FORMAT_VERSION,
         "exit_layer": adapter.exit_layer,

@@ -99,6 +99,8 @@ def write_exit_file(
     unfinished = path.with_suffix(".unfinished")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(plain, unfinished, header)
+    # It is saved for its owner alone, and workers in containers are others.
+    unfinished.chmod(0o644)
     os.replace(unfinished, path)
     return path
 

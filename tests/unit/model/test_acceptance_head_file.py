@@ -49,6 +49,10 @@ def assert_equal(
             assert torch.equal(seen, meant.to(dtype).float())
 
 
+def test_others_may_read_what_was_written(config: ModelConfig, heads: AcceptanceHeads) -> None:
+    assert write_acceptance_heads(heads, config.path).stat().st_mode & 0o777 == 0o644
+
+
 def test_what_was_written_is_found(config: ModelConfig, heads: AcceptanceHeads) -> None:
     assert config.find_acceptance_heads(AUTO) is None
     path = write_acceptance_heads(heads, config.path)
