@@ -143,6 +143,9 @@ class VerifyEngine:
             self._decide_ns,
         )
         rounds = self.committer.commit(plan, drafts, results, times)
+        if any(prefill.session.is_decoding for prefill in plan.prefills):
+            # A first token does not wait for what is learnt, decided and ordered next.
+            self._flush()
         end_ns = time.perf_counter_ns()
         self._overlap.note(
             sum(each.num_emitted for _, each in rounds),
