@@ -17,7 +17,7 @@ PROBED_PLAIN = replace(PLAIN_DECISION, reason="probe")
 def all_plain(loads: Sequence[SessionLoad], reason: str) -> list[Decision]:
     """Return plain decisions, but for sessions that are pinned or wish nothing else."""
     plain = replace(PLAIN_DECISION, reason=reason)
-    return [load.wished if load.is_pinned or load.wished.is_off else plain for load in loads]
+    return [plain if load.is_free else load.wished for load in loads]
 
 
 def only_one_drafts(loads: Sequence[SessionLoad], first: SessionLoad) -> list[Decision]:
@@ -41,7 +41,7 @@ def granted(
     for load, draft_len, planned_len in zip(loads, now.lens, planned.lens, strict=True):
         wished = load.wished
         longest = wished.max_draft_len
-        if load.is_pinned or wished.is_off:
+        if not load.is_free:
             decisions.append(wished)
             continue
         # A guard holds from the next step on, whatever was planned before.

@@ -7,7 +7,7 @@ along each session's text. Pure: no clock, no randomness.
 
     plan      lengths from an arm, kept until others are clearly better     planning
     probe     now and then, what the plan does not show                    step_probes
-    tune      length and stop threshold of a session that drafts alone     tuning
+    tune      length and stop threshold of a session that drafts alone     lone_tuning
     audition  arms that only rounds of their own can show                  auditions
     guard     a session that speculation made slower goes without          session_files
     arbiter   measured speed overrules the plan                            arbiter
@@ -22,7 +22,8 @@ from shared.control.arbiter import Arbiter, level_of
 from shared.control.auditions import Auditions
 from shared.control.beside_prompts import Riders, pays_beside_prompts
 from shared.control.evidence.evidence_book import EvidenceBook
-from shared.control.grants import all_plain, granted, only_one_drafts, tuned
+from shared.control.grants import all_plain, granted, only_one_drafts
+from shared.control.lone_tuning import LoneTuning
 from shared.control.planning import Planning
 from shared.control.quiet_steps import QuietSteps
 from shared.control.session_files import SessionFiles
@@ -31,7 +32,6 @@ from shared.control.step_lessons import StepLessons, ns_of
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import PlanView, StepProbes
 from shared.control.steps import SessionLoad, StepOutcome
-from shared.control.tuning import Tuning
 from shared.speculation.arm import arm_in_use, at_arm
 from shared.speculation.vocabulary import Decision
 
@@ -69,11 +69,11 @@ class LoadGovernor:
         self._arbiter = Arbiter()
         self._probes = StepProbes()
         self._auditions = Auditions()
-        self._tuning = Tuning()
         self._quiet = QuietSteps()
         # Steps with drafts by a plan, in force or tried, by level of load.
         self._num_tried: dict[int, int] = {}
         self._lessons = StepLessons(costs, resume_layer)
+        self._tuning = LoneTuning(self.sessions, self._lessons)
         self._has_costs = False
         self._step_index = 0
         # What this step tries beside the plan.
@@ -107,7 +107,8 @@ class LoadGovernor:
             num_prompts: sessions whose prompts are not done; rows of these will ride along, and
                 nothing is probed then.
         """
-        self._step_index += 1
+        # Steps of which nothing is decided bring no probe nearer.
+        self._step_index += any(load.is_free for load in loads)
         self._is_probing = self._is_plain_probe = False
         if not num_prompts and self._step_index < self._planning.due_step:
             quiet = self._quiet.decisions(loads)
@@ -117,7 +118,7 @@ class LoadGovernor:
         self._followed = None
         for load in loads:
             self.sessions.open(load)
-        free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
+        free = [load for load in loads if load.is_free]
         if not free:
             return [load.wished for load in loads]
         unknown = None if self._has_costs else self._without_costs(loads, free[0])
@@ -126,7 +127,13 @@ class LoadGovernor:
         if self._arbiter.is_off(len(loads)):
             return all_plain(loads, "arbiter")
         num_tried = self._num_tried.get(level_of(len(loads)), 0)
-        view = self._planning.plan(loads, self._step_index, self._lessons.overhead_ns, num_tried)
+        view = self._planning.plan(
+            loads,
+            self._step_index,
+            self._lessons.overhead_ns,
+            num_tried,
+            is_tuned=self._tuning.is_tuned(loads, self._planning.arm),
+        )
         if num_prompts and not self._pays_beside_prompts(free[0], view.plan, num_prompts):
             return all_plain(loads, "prompts")
         tried = None if num_prompts else self._tried(loads, view, num_tried)
@@ -137,7 +144,7 @@ class LoadGovernor:
         self._followed = plan
         decisions = granted(loads, plan, plan, self.sessions.blocked(loads))
         if len(loads) == 1:
-            decisions = [self._tuned(loads[0], decisions[0], plan)]
+            decisions = [self._tuning.tuned(loads[0], decisions[0], plan)]
         if not num_prompts and not view.is_drafting:
             self._quiet.begin(loads, decisions)
         return decisions
@@ -164,8 +171,7 @@ class LoadGovernor:
         ):
             self._is_probing = self._is_plain_probe = True
             return all_plain(loads, "probe")
-        is_tuned = len(loads) == 1 and view.is_drafting
-        is_tuned = is_tuned and self._tuning.is_tuned(loads[0].key, view.plan.arm)
+        is_tuned = view.is_drafting and self._tuning.is_tuned(loads, view.plan.arm)
         # Drafts that are tuned have many lengths: what near ones take is known.
         if plan is None and not is_tuned:
             plan = self._probes.due_trial(self._step_index, view, num_tried)
@@ -173,29 +179,6 @@ class LoadGovernor:
             return None
         self._is_probing = True
         return granted(loads, plan, view.plan, self.sessions.blocked(loads))
-
-    def _tuned(self, load: SessionLoad, planned: Decision, plan: StepPlan) -> Decision:
-        """Return a session's decision with the length and threshold that serve its text best.
-
-        Of one that drafts alone, from an exit: of several the plan knows what rows take beside each
-        other. Where a threshold was wished nobody tells chances: that is kept, and the plan's
-        lengths with it.
-        """
-        evidence = self.sessions.evidence(load.key)
-        is_free = not planned.is_off and planned.by_chance and len(load.arms) > 0
-        if evidence is None or not is_free:
-            return planned
-        arm = arm_in_use(planned)
-        longest = load.wished.max_draft_len
-        setting = self._tuning.setting(
-            load.key,
-            arm,
-            load.sampling_class,
-            longest,
-            evidence,
-            lambda k: self._known_round_ns(arm, k),
-        )
-        return planned if setting is None else tuned(load, planned, plan, setting)
 
     def tune(self) -> None:
         """Do what a decision left to be done while drafts are in the making."""
@@ -218,7 +201,7 @@ class LoadGovernor:
 
         Where passes are compute-bound one session at a time is read.
         """
-        if all(load.is_pinned or load.wished.is_off for load in loads):
+        if not any(load.is_free for load in loads):
             return {}
         most = len(loads)
         if most > 1 and self._is_compute_bound(most):
@@ -245,11 +228,6 @@ class LoadGovernor:
     def round_ns(self, arm: int, draft_len: int) -> float | None:
         """Predict a round of one session alone; None while that is not known."""
         return self._lessons.round_ns(arm, draft_len)
-
-    def _known_round_ns(self, arm: int, draft_len: int) -> float:
-        ns = self.round_ns(arm, draft_len)
-        assert ns is not None, "who drafts by plan does so at known costs"
-        return ns
 
     # --- learning -------------------------------------------------------------------------------
 

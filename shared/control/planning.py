@@ -33,6 +33,8 @@ from shared.speculation.vocabulary import Decision
 # than these: a look at many takes longer.
 REPLAN_STEPS = 1
 MAX_REPLAN_STEPS = 4
+# A session alone whose drafts are tuned: a look finds another arm, or that drafts do not pay.
+TUNED_REPLAN_STEPS = 4
 # While nobody drafts: a plain step shows little, and is short beside a look.
 PLAIN_REPLAN_STEPS = 8
 # Where besides nothing was read since: a look would find what the last did, but for the costs.
@@ -82,6 +84,7 @@ class Planning:
         self._is_fresh = True
         # What the next look is for.
         self._asked: _Question | None = None
+        self._is_tuned = False
         self._num_looks = 0
         self._num_to_hear = 0
         self._reader: CostReader | None = None
@@ -106,13 +109,21 @@ class Planning:
         if self._planned_step is None:
             return 0
         half = len(self._planned_keys) // 2
+        if self.is_drafting and self._is_tuned:
+            return self._planned_step + TUNED_REPLAN_STEPS
         if self.is_drafting:
             return self._planned_step + min(MAX_REPLAN_STEPS, REPLAN_STEPS + half)
         num_steps = PLAIN_REPLAN_STEPS if self._num_to_hear else DEAF_REPLAN_STEPS
         return self._planned_step + num_steps + half
 
     def plan(
-        self, loads: Sequence[SessionLoad], step_index: int, overhead_ns: float, num_tried: int
+        self,
+        loads: Sequence[SessionLoad],
+        step_index: int,
+        overhead_ns: float,
+        num_tried: int,
+        *,
+        is_tuned: bool = False,
     ) -> PlanView:
         """Return the plan in force for these sessions; `look_ahead` is to follow.
 
@@ -121,7 +132,9 @@ class Planning:
             step_index: of the next step.
             overhead_ns: what a step takes beside its draft phase and its pass.
             num_tried: steps with drafts that there were with about so many sessions.
+            is_tuned: whether it is one session whose drafts are tuned.
         """
+        self._is_tuned = is_tuned
         asked = _Question(loads, overhead_ns, num_tried)
         view, keys = self.view, [load.key for load in loads]
         if keys != self._planned_keys:
@@ -166,7 +179,7 @@ class Planning:
 
     def _first_len(self, load: SessionLoad, plan: StepPlan) -> int:
         """Return what a session drafts that comes to a plan."""
-        if load.is_pinned or load.wished.is_off:
+        if not load.is_free:
             return _fixed_len(load)
         if self._is_fresh:
             return min(FIRST_LEN, plan.max_len, load.wished.max_draft_len)
@@ -295,5 +308,5 @@ def _most_expected(plans: Sequence[StepPlan]) -> StepPlan:
 
 def _arms_of(loads: Sequence[SessionLoad]) -> list[int]:
     """Return the arms that a plan may be made for; 0, each session's own, where none is free."""
-    free = [load for load in loads if not load.is_pinned and not load.wished.is_off]
+    free = [load for load in loads if load.is_free]
     return sorted({arm for load in free for arm in load.arms}) or [0]

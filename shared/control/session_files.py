@@ -147,7 +147,7 @@ class SessionFiles:
         found: dict[str, tuple[int, ...]] = {}
         self._num_read = 0
         for load, decision in zip(loads, decisions, strict=True):
-            if load.is_pinned or load.wished.is_off:
+            if not load.is_free:
                 continue
             is_due = self.book.wants_shadow(load.key, is_pressed=most <= 0)
             if load.read_exits:

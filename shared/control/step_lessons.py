@@ -48,12 +48,8 @@ class StepLessons:
             Of a session alone whose draft branched, which teaches its like alone: its arm, what the
             phase took, and what its rows were expected to. Else None.
         """
-        rows: dict[int, int] = {0: outcome.num_prefill_rows}
-        for each in outcome.rounds:
-            layer = self._resume_layer(each.decision) if each.num_drafted else 0
-            rows[layer] = rows.get(layer, 0) + each.num_drafted + 1
         self.num_prompt_rows = outcome.num_prefill_rows or self.num_prompt_rows
-        self._costs.note_pass(rows, outcome.pass_ns)
+        self._costs.note_pass(self._pass_rows(outcome), outcome.pass_ns)
         phase = self._draft_phase(outcome)
         if phase is None or outcome.has_draft_reads:
             return None
@@ -73,12 +69,29 @@ class StepLessons:
         self.overhead_ns += rate * (overhead_ns - self.overhead_ns)
 
     def read_ns(self, outcome: StepOutcome) -> int:
-        """Return what reading exits took: in the pass, and beyond what the drafts alone would."""
+        """Return what reading exits took: behind the pass, in it, and in the draft phase.
+
+        Asked before the step is noted. States are kept between layers on the way, which shows in
+        how much longer than usual the pass was: by as much as reading took at most, as a pass may
+        be long for other reasons.
+        """
+        read_ns = outcome.read_ns
+        pass_ns = self._costs.pass_ns(self._pass_rows(outcome))
+        if pass_ns:
+            read_ns += max(-read_ns, min(read_ns, outcome.pass_ns - int(pass_ns)))
         phase = self._draft_phase(outcome) if outcome.has_draft_reads else None
         if phase is None:
-            return outcome.read_ns
+            return read_ns
         bare_ns = self._costs.draft_ns(*phase) or outcome.draft_ns
-        return outcome.read_ns + max(0, outcome.draft_ns - int(bare_ns))
+        return read_ns + max(0, outcome.draft_ns - int(bare_ns))
+
+    def _pass_rows(self, outcome: StepOutcome) -> dict[int, int]:
+        """Return the rows of a step's pass by the layer where they joined."""
+        rows = {0: outcome.num_prefill_rows}
+        for each in outcome.rounds:
+            layer = self._resume_layer(each.decision) if each.num_drafted else 0
+            rows[layer] = rows.get(layer, 0) + each.num_drafted + 1
+        return rows
 
     def round_ns(self, arm: int, draft_len: int) -> float | None:
         """Predict a round of one session alone; None while that is not known."""

@@ -34,6 +34,11 @@ class SessionLoad:
     read_exits: tuple[int, ...] = ()
     max_nodes: int = 0
 
+    @property
+    def is_free(self) -> bool:
+        """Whether there is something to decide."""
+        return not self.is_pinned and not self.wished.is_off
+
 
 @dataclass(frozen=True, slots=True)
 class TreeOutcome:

@@ -1,5 +1,7 @@
 """What a step teaches beside the costs of its parts."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared.control.step_costs import StepCosts
@@ -45,6 +47,22 @@ def test_reads_are_no_overhead_and_a_stall_is_hardly_believed() -> None:
     lessons, _ = lessons_of()
     lessons.note_overhead(step(more_ms=90.0))
     assert lessons.overhead_ns == pytest.approx(MAX_OVERHEAD_SHARE * 100.0 * MS)
+
+
+@pytest.mark.parametrize(
+    ("more_ms", "expected_ms"), [(0.0, 0.8), (0.3, 1.1), (9.0, 1.6), (-0.3, 0.5), (-5.0, 0.0)]
+)
+def test_reads_take_what_they_add_to_the_pass_within_bounds(
+    more_ms: float, expected_ms: float
+) -> None:
+    lessons, costs = lessons_of()
+    for _ in range(60):
+        lessons.note(step())
+    usual_ns = costs.pass_ns({2: 5})
+    assert usual_ns is not None
+    outcome = step(read_ns=int(0.8 * MS))
+    outcome = replace(outcome, pass_ns=int(usual_ns + more_ms * MS))
+    assert lessons.read_ns(outcome) == pytest.approx(expected_ms * MS, abs=2)
 
 
 def test_a_round_is_its_drafts_its_pass_and_the_overhead() -> None:
