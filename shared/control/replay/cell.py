@@ -228,7 +228,7 @@ class ReplayCell:
             own = turn.decision.exit_layer
             num_below = sum(exit_layer < own for exit_layer in seen)
             num_above = sum(exit_layer > own for exit_layer in seen)
-            drafts.append(DraftLoad(own, draft_len, num_below))
+            drafts.append(DraftLoad(own, draft_len, num_below, turn.decision.by_chance))
             rows[own] += draft_len + 1
             num_more_heads += num_above * (draft_len + 1) + (own in seen)
         draft_ns = self.times.draft_phase_ns(drafts)

@@ -43,11 +43,15 @@ class Curve:
 
 
 class DraftLoad(NamedTuple):
-    """One session's part of a draft phase: k >= 1 drafts at an exit, other exits read beside."""
+    """One session's part of a draft phase: k >= 1 drafts at an exit, other exits read beside.
+
+    by_chance: whether each draft tells its chance to be kept.
+    """
 
     exit_layer: int
     draft_len: int
     num_shadows: int = 0
+    by_chance: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class StepTimes:
     closing_ns: by (E, sessions): layers [0, E) alone.
     verify_ns: by (E, rows): layers [E, L), head and choice, rows of one session; E = 0 is there.
     head_ns: by rows: norm, head and choice alone; empty: reading an exit takes nothing.
+    chance_ns: by sessions: what it adds to a draft step that their drafts tell chances; empty:
+        nothing.
     session_layer_ns: what each further session of a pass takes more in each layer.
     hand_over_ns: of a draft phase; overhead_ns: of every step.
 
@@ -70,6 +76,7 @@ class StepTimes:
     closing_ns: Mapping[tuple[int, int], float]
     verify_ns: Mapping[tuple[int, int], float]
     head_ns: Mapping[int, float] = field(default_factory=dict)
+    chance_ns: Mapping[int, float] = field(default_factory=dict)
     session_layer_ns: float = 0.0
     hand_over_ns: float = 0.0
     overhead_ns: float = 0.0
@@ -137,6 +144,8 @@ class StepTimes:
         head_ns = 0.0
         if num_drafting:
             head_ns = self._drafting(deepest, num_drafting) - self._closing(deepest, num_drafting)
+        num_telling = sum(each.by_chance and each.draft_len >= step for each in active)
+        head_ns += self._telling(num_telling)
         return layers_ns + head_ns + self.more_heads_ns(num_drafting, num_shadows)
 
     def pass_ns(
@@ -167,6 +176,9 @@ class StepTimes:
             return 0.0
         already_ns = self._heads.at(num_rows) if num_rows else 0.0
         return max(0.0, self._heads.at(num_rows + num_more) - already_ns)
+
+    def _telling(self, rows: int) -> float:
+        return self._chances.at(rows) if rows and self._chances is not None else 0.0
 
     def _drafting(self, exit_layer: int, rows: int) -> float:
         return self._draft_curves[exit_layer].at(rows)
@@ -200,6 +212,10 @@ class StepTimes:
     @cached_property
     def _heads(self) -> Curve | None:
         return Curve(self.head_ns) if self.head_ns else None
+
+    @cached_property
+    def _chances(self) -> Curve | None:
+        return Curve(self.chance_ns) if self.chance_ns else None
 
 
 def _curves(times: Mapping[tuple[int, int], float]) -> dict[int, Curve]:

@@ -9,6 +9,7 @@ from shared.control.replay.step_times import StepTimes
 from shortstack.errors import UsageError
 
 PAIRS = ("draft_ns", "closing_ns", "verify_ns")
+SINGLES = ("head_ns", "chance_ns")
 
 
 def times_to_json(times: StepTimes) -> dict[str, Any]:
@@ -16,7 +17,8 @@ def times_to_json(times: StepTimes) -> dict[str, Any]:
     values = {each.name: getattr(times, each.name) for each in fields(times)}
     for name in PAIRS:
         values[name] = {f"{layer},{rows}": ns for (layer, rows), ns in values[name].items()}
-    values["head_ns"] = {str(rows): ns for rows, ns in times.head_ns.items()}
+    for name in SINGLES:
+        values[name] = {str(rows): ns for rows, ns in values[name].items()}
     return values
 
 
@@ -27,8 +29,11 @@ def times_from_json(values: dict[str, Any]) -> StepTimes:
         ValueError, TypeError, KeyError: these are none.
     """
     pairs = {name: {_pair(key): ns for key, ns in values[name].items()} for name in PAIRS}
-    heads = {int(rows): ns for rows, ns in values["head_ns"].items()}
-    return StepTimes(**values | pairs | {"head_ns": heads})
+    # Those of before there were chances have none.
+    singles = {
+        name: {int(rows): ns for rows, ns in values.get(name, {}).items()} for name in SINGLES
+    }
+    return StepTimes(**values | pairs | singles)
 
 
 def _pair(key: str) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import torch
 
 from shared.control.replay.step_times import StepTimes
 from shared.ids import TokenId
+from shared.model.chances import choose_drafts
 from shared.model.kv_pool import KVPool
 from shared.model.layer_stack import LayerStack, Progress, no_progress
 from shared.model.page_table import PageTable, num_pages_for
@@ -49,32 +50,37 @@ class _Parts:
             for index in range(num_sessions)
         ]
 
-    def layers(self, end: int, num_sessions: int, *, with_head: bool) -> None:
-        """Run layers [0, end) on a row of each session, then the head that drafts."""
+    def layers(self, end: int, num_sessions: int) -> torch.Tensor:
+        """Run layers [0, end) on a row of each session; return x_end [R, D]."""
         rows = self._pack(num_sessions, 1)
         stack = self._stack
-        x_RD = stack.run(stack.embed(rows), 0, end, rows, self._pool.layers)
-        if with_head:
-            x_RD = stack.adapt(x_RD, [end] * num_sessions)
-            self._choose(stack.draft_head(x_RD), stack.draft_subset is not None)
+        return stack.run(stack.embed(rows), 0, end, rows, self._pool.layers)
+
+    def draft(self, exit_layer: int, num_sessions: int, *, by_chance: bool) -> None:
+        """Run a draft step of so many sessions."""
+        read_at = [exit_layer] * num_sessions
+        z_RD = self._stack.read_exits(self.layers(exit_layer, num_sessions), read_at)
+        rows = [replace(row, wants_chance=by_chance) for row in self._wishes(num_sessions)]
+        choose_drafts(self._stack, z_RD, rows, read_at)
 
     def verify(self, start: int, num_sessions: int, rows_each: int) -> None:
         """Run layers [start, L), head and choice."""
         rows = self._pack(num_sessions, rows_each)
         stack = self._stack
         x_RD = stack.run(stack.embed(rows), start, stack.num_loaded, rows, self._pool.layers)
-        self._choose(stack.head(x_RD), is_subset=False)
+        self._choose(stack.head(x_RD))
 
     def head(self, num_rows: int) -> None:
         """Run norm, head and choice alone."""
         config = self._stack.config
         x_RD = torch.ones(num_rows, config.hidden_size, dtype=config.dtype)
-        self._choose(self._stack.head(x_RD), is_subset=False)
+        self._choose(self._stack.head(x_RD))
 
-    def _choose(self, logits_RV: torch.Tensor, is_subset: bool) -> None:
-        rows = [RowChoice(GREEDY, self._context_len + index) for index in range(logits_RV.shape[0])]
-        subset = self._stack.draft_subset if is_subset else None
-        choose(logits_RV, rows, subset=subset, with_confidences=True)
+    def _choose(self, logits_RV: torch.Tensor) -> None:
+        choose(logits_RV, self._wishes(logits_RV.shape[0]), with_confidences=True)
+
+    def _wishes(self, num_rows: int) -> list[RowChoice]:
+        return [RowChoice(GREEDY, self._context_len + index) for index in range(num_rows)]
 
     def _pack(self, num_sessions: int, rows_each: int) -> RowBatch:
         ids = [TokenId(index % self._stack.config.vocab_size) for index in range(rows_each)]
@@ -101,11 +107,12 @@ def measure_step_times(
     # A short context leaves room for fewer rows of one session.
     all_rows = [n for n in NUM_ROWS if n <= max(most, stack.config.max_context_len // 2)]
     parts = _Parts(stack, most, max(all_rows))
-    jobs: dict[Hashable, Callable[[], None]] = {}
+    jobs: dict[Hashable, Callable[[], object]] = {}
     for exit_layer in exits:
         for b in NUM_SESSIONS:
-            jobs["draft", exit_layer, b] = partial(parts.layers, exit_layer, b, with_head=True)
-            jobs["closing", exit_layer, b] = partial(parts.layers, exit_layer, b, with_head=False)
+            jobs["draft", exit_layer, b] = partial(parts.draft, exit_layer, b, by_chance=False)
+            jobs["telling", exit_layer, b] = partial(parts.draft, exit_layer, b, by_chance=True)
+            jobs["closing", exit_layer, b] = partial(parts.layers, exit_layer, b)
     for entry in (0, *exits):
         for num_rows in all_rows:
             jobs["verify", entry, num_rows] = partial(parts.verify, entry, 1, num_rows)
@@ -114,6 +121,9 @@ def measure_step_times(
         jobs["head", num_rows] = partial(parts.head, num_rows)
     with torch.inference_mode():
         ns = _time_interleaved(jobs, num_runs, progress)
+    telling_ns = {
+        b: median(ns["telling", e, b] - ns["draft", e, b] for e in exits) for b in NUM_SESSIONS
+    }
     apart_ns = (ns["apart"] - ns["verify", 0, most]) / ((most - 1) * last)
     return smooth(
         StepTimes(
@@ -122,13 +132,14 @@ def measure_step_times(
             closing_ns={(e, b): ns["closing", e, b] for e in exits for b in NUM_SESSIONS},
             verify_ns={(e, n): ns["verify", e, n] for e in (0, *exits) for n in all_rows},
             head_ns={n: ns["head", n] for n in HEAD_ROWS},
+            chance_ns={b: max(0.0, more_ns) for b, more_ns in telling_ns.items()},
             session_layer_ns=max(0.0, apart_ns),
         )
     )
 
 
 def _time_interleaved(
-    jobs: dict[Hashable, Callable[[], None]], num_runs: int, progress: Progress
+    jobs: dict[Hashable, Callable[[], object]], num_runs: int, progress: Progress
 ) -> dict[Hashable, float]:
     samples: dict[Hashable, list[int]] = {name: [] for name in jobs}
     for run_index in range(NUM_WARM_UPS + num_runs):

@@ -10,7 +10,7 @@ from shared.model.plain import PlainDecoder
 from shared.model.sampling import RowChoice, choose
 from shared.speculation.vocabulary import SamplingParams, StopParams
 from shortstack.bench.control.costs_file import read_times, times_to_json
-from shortstack.bench.control.measure import measure_step_times
+from shortstack.bench.control.measure import NUM_SESSIONS, measure_step_times
 from shortstack.bench.control.record import RecordPlan, load, record
 from shortstack.bench.control.tape_file import read_recordings
 from shortstack.bench.prompts import BenchPrompt
@@ -92,6 +92,8 @@ def test_measured_times_know_every_part(model: Path, tmp_path: Path) -> None:
     times = measure_step_times(load(plan), (1, 2, 3), num_runs=1)
     assert times.exits == (1, 2, 3)
     assert all(times.round_ns(e, k) > 0 for e in times.exits for k in range(9))
+    assert tuple(times.chance_ns) == NUM_SESSIONS
+    assert all(ns >= 0.0 for ns in times.chance_ns.values())
     # On lines over the layers, deeper is never cheaper to draft and never dearer to verify.
     assert times.closing_ns[1, 1] <= times.closing_ns[2, 1] <= times.closing_ns[3, 1]
     file = tmp_path / "times.json"

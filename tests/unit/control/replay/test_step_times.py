@@ -1,5 +1,6 @@
 """Times of steps: those of the cost model for one session, bands and heads for more."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -65,6 +66,19 @@ def test_further_sessions_and_further_heads_take_time() -> None:
     assert times.pass_ns({0: 4}, 4, 12) > one
     beside = times.draft_phase_ns([DraftLoad(4, 2, num_shadows=1)])
     assert beside > times.draft_phase_ns([DraftLoad(4, 2)])
+
+
+def test_drafts_that_tell_chances_take_what_that_adds_to_their_steps() -> None:
+    bare = make_times()
+    times = replace(bare, chance_ns={1: 3.0, 2: 5.0})
+    silent = [DraftLoad(2, 1), DraftLoad(2, 3)]
+    assert times.draft_phase_ns(silent) == bare.draft_phase_ns(silent)
+    # Both tell in step 1, the longer one in steps 2 and 3; nobody does in a closing step.
+    telling = [DraftLoad(2, 1, by_chance=True), DraftLoad(2, 3, by_chance=True)]
+    assert times.draft_phase_ns(telling) == pytest.approx(bare.draft_phase_ns(silent) + 11.0)
+    mixed = [DraftLoad(2, 1), DraftLoad(2, 3, by_chance=True)]
+    assert times.draft_phase_ns(mixed) == pytest.approx(bare.draft_phase_ns(silent) + 9.0)
+    assert times.round_ns(2, 3) == bare.round_ns(2, 3)
 
 
 def test_a_curve_is_linear_between_points_and_never_falls_behind_them() -> None:
