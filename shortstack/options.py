@@ -36,6 +36,12 @@ ExitAdapters = Annotated[
     str | None,
     typer.Option(help="What drafts read exits through: auto, off, or a file.", metavar="ADAPTERS"),
 ]
+AcceptanceHeads = Annotated[
+    str | None,
+    typer.Option(
+        help="What tells how likely drafts are to be kept: auto, off, or a file.", metavar="HEADS"
+    ),
+]
 DraftAdapters = Annotated[
     str | None,
     typer.Option(

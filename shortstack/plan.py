@@ -89,6 +89,7 @@ class StackConfig:
     draft_vocab: str | None = None
     exit_adapters: str | None = None
     draft_adapters: str | None = None
+    acceptance_heads: str | None = None
     log_level: str | None = None
     defaults: CellDefaults = field(default_factory=CellDefaults)
     spin_count: int = SPIN_COUNT
@@ -127,6 +128,7 @@ def base_environment(config: StackConfig, inherited: Mapping[str, str]) -> dict[
         "MODEL__DRAFT_VOCAB": _absolute_unless_word(config.draft_vocab),
         "MODEL__EXIT_ADAPTERS": _absolute_unless_word(config.exit_adapters),
         "MODEL__DRAFT_ADAPTERS": _absolute_unless_word(config.draft_adapters),
+        "MODEL__ACCEPTANCE_HEADS": _absolute_unless_word(config.acceptance_heads),
         "LOG__LEVEL": config.log_level,
         "TELEMETRY__ENDPOINT": config.otlp or None,
         "TELEMETRY__SAMPLING_RATIO": config.sampling_ratio,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from shared.model.acceptance_heads import AcceptanceHead, AcceptanceHeads
+from shared.model.acceptance_heads import AcceptanceHead, AcceptanceHeads, num_features
 from shared.model.config import ModelConfig
 from shared.model.weights import weights_fingerprint
 
@@ -16,7 +16,7 @@ def make_heads(
 ) -> AcceptanceHeads:
     """Return heads for a model's weights."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = ((WIDTH, 4 * config.hidden_size), (WIDTH,), (WIDTH,), (), ())
+    shapes = ((WIDTH, num_features(config.hidden_size)), (WIDTH,), (WIDTH,), (), ())
     by_exit = {
         exit_layer: AcceptanceHead(*(torch.randn(shape, generator=generator) for shape in shapes))
         for exit_layer in exits

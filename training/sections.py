@@ -198,7 +198,7 @@ class AcceptanceSection(Section):
     """
 
     exits: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] | None = None
-    width: Annotated[int, Field(ge=1)] = 64
+    width: Annotated[int, Field(ge=1)] = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     greedy_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     min_temperature: Annotated[float, Field(gt=0)] = 0.5

@@ -15,6 +15,7 @@ from shared.model.layer_stack import LayerStack
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
 from shared.rpc.convert import (
+    acceptance_heads_to_proto,
     draft_adapters_to_proto,
     draft_vocab_to_proto,
     exit_adapters_to_proto,
@@ -75,6 +76,7 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
             check_word=self._attachment.check_word,
             draft_vocab=draft_vocab_to_proto(self._stack.draft_vocab),
             exit_adapters=exit_adapters_to_proto(self._stack.exit_adapters),
+            acceptance_heads=acceptance_heads_to_proto(self._stack.acceptance_heads),
         )
 
     async def Round(
@@ -156,5 +158,6 @@ class DraftServicer(pb_grpc.DraftServiceServicer):
             num_loaded_layers=self._stack.num_loaded,
             draft_vocab=draft_vocab_to_proto(self._stack.draft_vocab),
             exit_adapters=exit_adapters_to_proto(self._stack.exit_adapters),
+            acceptance_heads=acceptance_heads_to_proto(self._stack.acceptance_heads),
             draft_adapters=draft_adapters_to_proto(self._stack.adapter_weights),
         )

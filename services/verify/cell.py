@@ -41,6 +41,7 @@ from shared.model.layer_stack import LayerStack
 from shared.model.segment import ShmSegment
 from shared.rpc import shortstack_pb2 as pb
 from shared.rpc.convert import (
+    acceptance_heads_to_proto,
     draft_adapters_to_proto,
     draft_vocab_to_proto,
     exit_adapters_to_proto,
@@ -158,6 +159,13 @@ class Cell:
             return self._remote.exit_adapters
         return exit_adapters_to_proto(self.stack.exit_adapters)
 
+    @property
+    def acceptance_heads(self) -> pb.AcceptanceHeadsInfo | None:
+        """What tells whoever drafts now how likely drafts are to be kept; None: gaps alone."""
+        if self._remote is not None:
+            return self._remote.acceptance_heads
+        return acceptance_heads_to_proto(self.stack.acceptance_heads)
+
     def _drafts_made_with(self) -> str:
         """Name all that drafts are made with: acceptance holds for drafts made with that."""
         means = (self.draft_vocab, self.exit_adapters)
@@ -193,6 +201,7 @@ class Cell:
             ReadingMeans(
                 draft_vocab_to_proto(self.stack.draft_vocab),
                 exit_adapters_to_proto(self.stack.exit_adapters),
+                acceptance_heads_to_proto(self.stack.acceptance_heads),
             ),
             verify.tls_files,
         )

@@ -38,6 +38,7 @@ class ReadingMeans:
 
     draft_vocab: pb.DraftVocabInfo | None = None
     exit_adapters: pb.ExitAdaptersInfo | None = None
+    acceptance_heads: pb.AcceptanceHeadsInfo | None = None
 
 
 class RemoteDrafter:
@@ -64,10 +65,11 @@ class RemoteDrafter:
         self._tls = tls
         self._patience = patience or Patience()
         self._task: asyncio.Task[None] | None = None
-        # Of the draft worker that is attached now; None: its drafts are scored by all ids, and read
-        # the raw exits.
+        # Of the draft worker that is attached now; None: its drafts are scored by all ids, read the
+        # raw exits, and tell chances by their gaps.
         self.draft_vocab: pb.DraftVocabInfo | None = None
         self.exit_adapters: pb.ExitAdaptersInfo | None = None
+        self.acceptance_heads: pb.AcceptanceHeadsInfo | None = None
         # Whether the verify worker reads exits as that draft worker does: its reads are evidence of
         # what would be drafted only then.
         self.reads_alike = False
@@ -120,7 +122,10 @@ class RemoteDrafter:
         self.draft_vocab = attached.draft_vocab if attached.HasField("draft_vocab") else None
         has_adapters = attached.HasField("exit_adapters")
         self.exit_adapters = attached.exit_adapters if has_adapters else None
-        self.reads_alike = self._own_means == ReadingMeans(self.draft_vocab, self.exit_adapters)
+        has_heads = attached.HasField("acceptance_heads")
+        self.acceptance_heads = attached.acceptance_heads if has_heads else None
+        told = ReadingMeans(self.draft_vocab, self.exit_adapters, self.acceptance_heads)
+        self.reads_alike = self._own_means == told
         if self._own_means is not None and not self.reads_alike:
             log.warning("exits are not read as evidence: the draft worker reads them otherwise")
         self._inbox(
@@ -147,7 +152,7 @@ class RemoteDrafter:
             await asyncio.gather(*ends, return_exceptions=True)
             call.cancel()
             stream.close()
-            self.draft_vocab = self.exit_adapters = None
+            self.draft_vocab = self.exit_adapters = self.acceptance_heads = None
             self.reads_alike = False
             self._inbox(DrafterLost(reason))
             await self._on_ready(False)

@@ -100,6 +100,7 @@ class VerifyServicer(pb_grpc.VerifyServiceServicer):
             counters=cell.counters(),
             draft_vocab=cell.draft_vocab,
             exit_adapters=cell.exit_adapters,
+            acceptance_heads=cell.acceptance_heads,
             draft_adapters=draft_adapters_to_proto(cell.stack.adapter_weights),
         )
 

@@ -13,6 +13,7 @@ token_subset  which token ids the columns of a draft vocabulary's logits stand f
 exit_adapters  what drafts read an exit through, where the model was left as it is
 exit_adapter_file  their file beside the model, read and checked
 acceptance_heads  how likely the full model is to agree with what an exit chose
+acceptance_tables  the same as they are served: what they make of tokens is looked up
 acceptance_head_file  their file beside the model, read and checked
 exit_file     what both files have in common
 draft_adapters  an attention behind an exit that method kangaroo drafts through, with KV of its own

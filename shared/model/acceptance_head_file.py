@@ -1,9 +1,9 @@
 """The file of acceptance heads, beside the model that they were trained for.
 
     MODEL/acceptance_heads/heads.safetensors
-        exits.E.down [M, 4 D], exits.E.bias [M], exits.E.up [M], exits.E.scale [], exits.E.offset []
+        exits.E.down [M, F], exits.E.bias [M], exits.E.up [M], exits.E.scale [], exits.E.offset []
 
-Of any floating type; heads run in float32. Shapes: D hidden, M width.
+Of any floating type; heads run in float32. Shapes: F = 3 D + 1 features, D hidden, M width.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from shared.model.acceptance_heads import AcceptanceHead, AcceptanceHeads
+from shared.model.acceptance_heads import AcceptanceHead, AcceptanceHeads, num_features
 from shared.model.exit_file import (
     ExitFileKind,
     OpenExitFile,
@@ -28,7 +28,7 @@ KIND = ExitFileKind(
     noun="acceptance heads",
     folder=FOLDER,
     file_name=FILE_NAME,
-    format_version="1",
+    format_version="2",
     setting="SHORTSTACK_MODEL__ACCEPTANCE_HEADS",
     how_to_train="`shortstack train acceptance`",
     without="go by gaps alone",
@@ -80,7 +80,7 @@ def read_acceptance_heads(path: Path) -> AcceptanceHeads:
 
 def _parse(file: OpenExitFile) -> AcceptanceHeads:
     width = file.number("width")
-    shapes = ((width, 4 * file.hidden_size), (width,), (width,), (), ())
+    shapes = ((width, num_features(file.hidden_size)), (width,), (width,), (), ())
     by_exit = {
         exit_layer: AcceptanceHead(
             *(

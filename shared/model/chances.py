@@ -41,16 +41,13 @@ def choose_drafts(
         with_gaps=with_chances,
     )
     if with_chances:
-        gaps = [gap * _logits_per_score(row) for gap, row in zip(choices.gaps, rows, strict=True)]
-        choices.chances = stack.chances(z_RD, exit_layers, choices, gaps)
+        # Scores at a temperature are logits divided by it; greedy ones were not.
+        temperatures = [0.0 if row.params.is_greedy else row.params.temperature for row in rows]
+        gaps = [gap * (t or 1.0) for gap, t in zip(choices.gaps, temperatures, strict=True)]
+        choices.chances = stack.chances(z_RD, exit_layers, choices, gaps, temperatures)
     if all(wanted):
         choices.confidences = choices.chances
     elif with_chances and not with_both:
         told = zip(wanted, choices.chances, choices.confidences, strict=True)
         choices.confidences = [chance if is_wanted else own for is_wanted, chance, own in told]
     return choices
-
-
-def _logits_per_score(row: RowChoice) -> float:
-    """Return the temperature, which logits were divided by; greedy ones were not."""
-    return 1.0 if row.params.is_greedy else row.params.temperature

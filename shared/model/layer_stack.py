@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from shared.model.acceptance_heads import AcceptanceHeads, bare_chances
+from shared.model.acceptance_tables import AcceptanceTables
 from shared.model.config import ModelConfig, read_config
 from shared.model.draft_adapter_weights import DraftAdapterWeights
 from shared.model.draft_adapters import place_adapters
@@ -88,9 +89,6 @@ class LayerStack:
         self.exit_adapters: ExitAdapters | None = None
         if exit_adapters is not None and heads is not Heads.TARGET:
             self.exit_adapters = exit_adapters.to(self.device, config.dtype)
-        self.acceptance_heads: AcceptanceHeads | None = None
-        if acceptance_heads is not None and heads is not Heads.TARGET:
-            self.acceptance_heads = acceptance_heads.to(self.device)
         if heads is Heads.TARGET:
             draft_adapters = ()
         self.draft_adapters = place_adapters(
@@ -101,21 +99,22 @@ class LayerStack:
         with Weights(config.path) as weights, torch.inference_mode():
             norm = weights.read("model.norm.weight", shape[1:], config.dtype).to(self.device)
             self._final_norm = RmsNorm(norm, config.rms_eps)
-            self._load_heads(weights, shape, heads)
+            self._load_heads(weights, shape, heads, acceptance_heads)
             self._load(weights, config.num_layers if num_layers is None else num_layers, progress)
         # Mapped anew: packing has read every page of the first mapping, and these rows would keep
         # all of it resident. Of this one only the rows of tokens in use ever are.
         with Weights(config.path) as weights:
             embedding_VD = weights.read("model.embed_tokens.weight", shape, config.dtype)
             self._embedding_VD = embedding_VD.to(self.device)
-            # What acceptance heads see of tokens: rows of the output head.
-            self._token_rows_VD = self._embedding_VD
-            if self.acceptance_heads is not None and not config.is_tied:
-                rows_VD = weights.read("lm_head.weight", shape, config.dtype)
-                self._token_rows_VD = rows_VD.to(self.device)
         return_freed_memory()
 
-    def _load_heads(self, weights: Weights, shape: tuple[int, int], heads: Heads) -> None:
+    def _load_heads(
+        self,
+        weights: Weights,
+        shape: tuple[int, int],
+        heads: Heads,
+        acceptance_heads: AcceptanceHeads | None,
+    ) -> None:
         """Load the heads wanted; drafting takes the full one where no cheaper one pays."""
         name = "model.embed_tokens.weight" if self.config.is_tied else "lm_head.weight"
         weight_VD = weights.read(name, shape, self.config.dtype).to(self.device)
@@ -124,6 +123,10 @@ class LayerStack:
         full = None if heads is Heads.DRAFT and cheaper else make_linear(weight_VD)
         self._head = full
         self._draft_head = cheaper or full
+        self.acceptance_heads = None if heads is Heads.TARGET else acceptance_heads
+        self._acceptance: AcceptanceTables | None = None
+        if self.acceptance_heads is not None:
+            self._acceptance = AcceptanceTables(self.acceptance_heads, weight_VD)
 
     def synchronize(self) -> None:
         """Wait until what was written is visible to other processes; free on a CPU."""
@@ -234,18 +237,18 @@ class LayerStack:
         exit_layers: Sequence[int],
         choices: Choices,
         gaps: Sequence[float],
+        temperatures: Sequence[float],
     ) -> list[float]:
         """Return the chance that the full model agrees with each choice, by its exit's head.
 
         Args:
             z_RD: what the choices were made of; exit_layers: where it was read, row by row.
             choices: with the best two; gaps: between these, in units of logits.
+            temperatures: that the choices were made at; 0 of greedy ones.
         """
-        if self.acceptance_heads is None:
+        if self._acceptance is None:
             return bare_chances(gaps)
-        assert choices.best_two_R2 is not None
-        rows_R2D = F.embedding(choices.best_two_R2, self._token_rows_VD)
-        return self.acceptance_heads.tell(z_RD, exit_layers, rows_R2D, gaps)
+        return self._acceptance.chances(z_RD, exit_layers, choices.best_two, gaps, temperatures)
 
     def draft_head(self, x_RD: torch.Tensor) -> torch.Tensor:
         """Return `score_drafts` of exit states that `adapt` made, behind the final norm."""

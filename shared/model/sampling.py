@@ -50,7 +50,7 @@ class Choices:
     Confidence under greedy is the raw softmax probability of the chosen id; under sampling
     1 / (1 + exp(-gap)) of the two best perturbed scores (the raw probability says nothing about
     agreement under shared noise), 0 where every token is ruled out. `gaps` are the gaps between the
-    two best scores, and `best_two_R2` the ids of these. `candidates` are the ids ranked next to the
+    two best scores, and `best_two` the ids of these. `candidates` are the ids ranked next to the
     chosen one by the very scores that chose it, best first: a draw without replacement where noise
     was added. Ruled out ones are none. `chances` are told by `shared.model.chances` alone.
     """
@@ -58,7 +58,7 @@ class Choices:
     tokens: list[TokenId] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
-    best_two_R2: torch.Tensor | None = None
+    best_two: list[tuple[TokenId, TokenId]] = field(default_factory=list)
     chances: list[float] = field(default_factory=list)
     candidates: list[tuple[TokenId, ...]] = field(default_factory=list)
 
@@ -83,8 +83,7 @@ def choose(
     if subset is not None:
         ids = subset.token_ids
         choices.tokens = [ids[column] for column in choices.tokens]
-        if choices.best_two_R2 is not None:
-            choices.best_two_R2 = subset.ids_U[choices.best_two_R2]
+        choices.best_two = [(ids[first], ids[second]) for first, second in choices.best_two]
         choices.candidates = [tuple(ids[each] for each in row) for row in choices.candidates]
     return choices
 
@@ -104,8 +103,7 @@ def _choose_greedy(
     if with_gaps:
         _note_gaps(logits_RV, choices)
     if with_gaps and all(choices.gaps):
-        assert choices.best_two_R2 is not None
-        choices.tokens = choices.best_two_R2[:, 0].tolist()
+        choices.tokens = [first for first, _ in choices.best_two]
     else:
         # Among equals the best is the lowest id, which need not come first of two.
         choices.tokens = logits_RV.argmax(-1).tolist()
@@ -119,7 +117,7 @@ def _note_gaps(scores_RV: torch.Tensor, choices: Choices) -> None:
     """Note gaps, and the columns that they lie between."""
     top = scores_RV.topk(2, -1)
     choices.gaps = [first - second for first, second in top.values.tolist()]
-    choices.best_two_R2 = top.indices
+    choices.best_two = [(first, second) for first, second in top.indices.tolist()]
 
 
 def _candidates(

@@ -237,6 +237,27 @@ def exit_adapters_to_proto(adapters: AdapterSizes | None) -> pb.ExitAdaptersInfo
     return pb.ExitAdaptersInfo(rank=adapters.rank, exit_layers=adapters.exit_layers)
 
 
+class HeadSizes(Protocol):
+    """What is told of acceptance heads."""
+
+    @property
+    def width(self) -> int:
+        """Inner size of each."""
+        ...
+
+    @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """Exits that have one, ascending."""
+        ...
+
+
+def acceptance_heads_to_proto(heads: HeadSizes | None) -> pb.AcceptanceHeadsInfo | None:
+    """Write what others may know of acceptance heads; None leaves the field unset."""
+    if heads is None:
+        return None
+    return pb.AcceptanceHeadsInfo(width=heads.width, exit_layers=heads.exit_layers)
+
+
 class DraftAdapterNames(Protocol):
     """What is told of a draft adapter."""
 

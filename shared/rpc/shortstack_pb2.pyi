@@ -538,7 +538,7 @@ class GetVerifyInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetVerifyInfoResponse(_message.Message):
-    __slots__ = ("cell_id", "worker_id", "boot_id", "model", "page_size", "pool", "methods", "default_speculation", "cell_kind", "transport", "num_draft_workers", "num_sessions", "max_sessions", "settings_json", "build", "is_draining", "speculation", "counters", "draft_vocab", "exit_adapters", "draft_adapters")
+    __slots__ = ("cell_id", "worker_id", "boot_id", "model", "page_size", "pool", "methods", "default_speculation", "cell_kind", "transport", "num_draft_workers", "num_sessions", "max_sessions", "settings_json", "build", "is_draining", "speculation", "counters", "draft_vocab", "exit_adapters", "draft_adapters", "acceptance_heads")
     CELL_ID_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -560,6 +560,7 @@ class GetVerifyInfoResponse(_message.Message):
     DRAFT_VOCAB_FIELD_NUMBER: _ClassVar[int]
     EXIT_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     DRAFT_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_HEADS_FIELD_NUMBER: _ClassVar[int]
     cell_id: str
     worker_id: str
     boot_id: int
@@ -581,7 +582,8 @@ class GetVerifyInfoResponse(_message.Message):
     draft_vocab: DraftVocabInfo
     exit_adapters: ExitAdaptersInfo
     draft_adapters: _containers.RepeatedCompositeFieldContainer[DraftAdapterInfo]
-    def __init__(self, cell_id: _Optional[str] = ..., worker_id: _Optional[str] = ..., boot_id: _Optional[int] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., page_size: _Optional[int] = ..., pool: _Optional[_Union[PoolState, _Mapping]] = ..., methods: _Optional[_Iterable[str]] = ..., default_speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., cell_kind: _Optional[str] = ..., transport: _Optional[str] = ..., num_draft_workers: _Optional[int] = ..., num_sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., settings_json: _Optional[str] = ..., build: _Optional[str] = ..., is_draining: _Optional[bool] = ..., speculation: _Optional[_Union[SpeculationSummary, _Mapping]] = ..., counters: _Optional[_Union[WorkCounters, _Mapping]] = ..., draft_vocab: _Optional[_Union[DraftVocabInfo, _Mapping]] = ..., exit_adapters: _Optional[_Union[ExitAdaptersInfo, _Mapping]] = ..., draft_adapters: _Optional[_Iterable[_Union[DraftAdapterInfo, _Mapping]]] = ...) -> None: ...
+    acceptance_heads: AcceptanceHeadsInfo
+    def __init__(self, cell_id: _Optional[str] = ..., worker_id: _Optional[str] = ..., boot_id: _Optional[int] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., page_size: _Optional[int] = ..., pool: _Optional[_Union[PoolState, _Mapping]] = ..., methods: _Optional[_Iterable[str]] = ..., default_speculation: _Optional[_Union[SpeculationParams, _Mapping]] = ..., cell_kind: _Optional[str] = ..., transport: _Optional[str] = ..., num_draft_workers: _Optional[int] = ..., num_sessions: _Optional[int] = ..., max_sessions: _Optional[int] = ..., settings_json: _Optional[str] = ..., build: _Optional[str] = ..., is_draining: _Optional[bool] = ..., speculation: _Optional[_Union[SpeculationSummary, _Mapping]] = ..., counters: _Optional[_Union[WorkCounters, _Mapping]] = ..., draft_vocab: _Optional[_Union[DraftVocabInfo, _Mapping]] = ..., exit_adapters: _Optional[_Union[ExitAdaptersInfo, _Mapping]] = ..., draft_adapters: _Optional[_Iterable[_Union[DraftAdapterInfo, _Mapping]]] = ..., acceptance_heads: _Optional[_Union[AcceptanceHeadsInfo, _Mapping]] = ...) -> None: ...
 
 class DraftVocabInfo(_message.Message):
     __slots__ = ("num_tokens", "coverage")
@@ -598,6 +600,14 @@ class ExitAdaptersInfo(_message.Message):
     rank: int
     exit_layers: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, rank: _Optional[int] = ..., exit_layers: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class AcceptanceHeadsInfo(_message.Message):
+    __slots__ = ("width", "exit_layers")
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    EXIT_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    width: int
+    exit_layers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, width: _Optional[int] = ..., exit_layers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DraftAdapterInfo(_message.Message):
     __slots__ = ("exit_layer", "digest", "num_parameters")
@@ -750,18 +760,20 @@ class AttachRequest(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., boot_id: _Optional[int] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., layout: _Optional[_Union[PoolLayout, _Mapping]] = ..., segment: _Optional[_Union[SegmentHandle, _Mapping]] = ..., draft_adapters: _Optional[_Iterable[_Union[DraftAdapterInfo, _Mapping]]] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
-    __slots__ = ("worker_id", "liveness_path", "check_word", "draft_vocab", "exit_adapters")
+    __slots__ = ("worker_id", "liveness_path", "check_word", "draft_vocab", "exit_adapters", "acceptance_heads")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     LIVENESS_PATH_FIELD_NUMBER: _ClassVar[int]
     CHECK_WORD_FIELD_NUMBER: _ClassVar[int]
     DRAFT_VOCAB_FIELD_NUMBER: _ClassVar[int]
     EXIT_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_HEADS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     liveness_path: str
     check_word: int
     draft_vocab: DraftVocabInfo
     exit_adapters: ExitAdaptersInfo
-    def __init__(self, worker_id: _Optional[str] = ..., liveness_path: _Optional[str] = ..., check_word: _Optional[int] = ..., draft_vocab: _Optional[_Union[DraftVocabInfo, _Mapping]] = ..., exit_adapters: _Optional[_Union[ExitAdaptersInfo, _Mapping]] = ...) -> None: ...
+    acceptance_heads: AcceptanceHeadsInfo
+    def __init__(self, worker_id: _Optional[str] = ..., liveness_path: _Optional[str] = ..., check_word: _Optional[int] = ..., draft_vocab: _Optional[_Union[DraftVocabInfo, _Mapping]] = ..., exit_adapters: _Optional[_Union[ExitAdaptersInfo, _Mapping]] = ..., acceptance_heads: _Optional[_Union[AcceptanceHeadsInfo, _Mapping]] = ...) -> None: ...
 
 class PageExtent(_message.Message):
     __slots__ = ("first_page", "num_pages")
@@ -904,7 +916,7 @@ class GetDraftInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetDraftInfoResponse(_message.Message):
-    __slots__ = ("worker_id", "model", "methods", "attached_boot_id", "num_rounds", "num_draft_steps", "num_row_layers", "num_head_rows", "settings_json", "build", "num_loaded_layers", "draft_vocab", "exit_adapters", "draft_adapters")
+    __slots__ = ("worker_id", "model", "methods", "attached_boot_id", "num_rounds", "num_draft_steps", "num_row_layers", "num_head_rows", "settings_json", "build", "num_loaded_layers", "draft_vocab", "exit_adapters", "draft_adapters", "acceptance_heads")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     METHODS_FIELD_NUMBER: _ClassVar[int]
@@ -919,6 +931,7 @@ class GetDraftInfoResponse(_message.Message):
     DRAFT_VOCAB_FIELD_NUMBER: _ClassVar[int]
     EXIT_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     DRAFT_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_HEADS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     model: ModelInfo
     methods: _containers.RepeatedScalarFieldContainer[str]
@@ -933,4 +946,5 @@ class GetDraftInfoResponse(_message.Message):
     draft_vocab: DraftVocabInfo
     exit_adapters: ExitAdaptersInfo
     draft_adapters: _containers.RepeatedCompositeFieldContainer[DraftAdapterInfo]
-    def __init__(self, worker_id: _Optional[str] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., methods: _Optional[_Iterable[str]] = ..., attached_boot_id: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_draft_steps: _Optional[int] = ..., num_row_layers: _Optional[int] = ..., num_head_rows: _Optional[int] = ..., settings_json: _Optional[str] = ..., build: _Optional[str] = ..., num_loaded_layers: _Optional[int] = ..., draft_vocab: _Optional[_Union[DraftVocabInfo, _Mapping]] = ..., exit_adapters: _Optional[_Union[ExitAdaptersInfo, _Mapping]] = ..., draft_adapters: _Optional[_Iterable[_Union[DraftAdapterInfo, _Mapping]]] = ...) -> None: ...
+    acceptance_heads: AcceptanceHeadsInfo
+    def __init__(self, worker_id: _Optional[str] = ..., model: _Optional[_Union[ModelInfo, _Mapping]] = ..., methods: _Optional[_Iterable[str]] = ..., attached_boot_id: _Optional[int] = ..., num_rounds: _Optional[int] = ..., num_draft_steps: _Optional[int] = ..., num_row_layers: _Optional[int] = ..., num_head_rows: _Optional[int] = ..., settings_json: _Optional[str] = ..., build: _Optional[str] = ..., num_loaded_layers: _Optional[int] = ..., draft_vocab: _Optional[_Union[DraftVocabInfo, _Mapping]] = ..., exit_adapters: _Optional[_Union[ExitAdaptersInfo, _Mapping]] = ..., draft_adapters: _Optional[_Iterable[_Union[DraftAdapterInfo, _Mapping]]] = ..., acceptance_heads: _Optional[_Union[AcceptanceHeadsInfo, _Mapping]] = ...) -> None: ...

@@ -101,6 +101,7 @@ def describe(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
         f" draft length {defaults.max_draft_len}",
         **describe_draft_vocab(info),
         **describe_exit_adapters(info),
+        **describe_acceptance_heads(info),
         **describe_draft_adapters(info),
         "sessions": f"{info.num_sessions} of {info.max_sessions}",
         "pages": f"{pool.num_used} used, {pool.num_cached} cached,"
@@ -138,6 +139,15 @@ def describe_exit_adapters(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
         return {}
     exits = ", ".join(map(str, info.exit_adapters.exit_layers))
     return {"exit adapters": f"rank {info.exit_adapters.rank}, at exits {exits}"}
+
+
+def describe_acceptance_heads(info: pb.GetVerifyInfoResponse) -> dict[str, str]:
+    """Return the line of acceptance heads; without any there is none to show."""
+    if not info.HasField("acceptance_heads"):
+        return {}
+    heads = info.acceptance_heads
+    exits = ", ".join(map(str, heads.exit_layers))
+    return {"acceptance heads": f"width {heads.width}, at exits {exits}"}
 
 
 def describe_draft_adapters(info: pb.GetVerifyInfoResponse) -> dict[str, str]:

@@ -64,6 +64,7 @@ def command(
     draft_vocab: options.DraftVocab = None,
     exit_adapters: options.ExitAdapters = None,
     draft_adapters: options.DraftAdapters = None,
+    acceptance_heads: options.AcceptanceHeads = None,
     trace: Annotated[
         Path | None, typer.Option(help="Leave a trace of the last steps here, for Perfetto.")
     ] = None,
@@ -98,6 +99,7 @@ def command(
         draft_vocab=draft_vocab,
         exit_adapters=exit_adapters,
         draft_adapters=draft_adapters,
+        acceptance_heads=acceptance_heads,
         log_level=log_level,
         defaults=CellDefaults(method, exit_layer, draft_len, stop_threshold, policy),
         trace=trace.resolve() if trace else None,

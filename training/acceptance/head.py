@@ -1,12 +1,12 @@
 """Acceptance heads in training, and the frozen model that they are for.
 
-    features   [z; w_a; w_b; d],  d = (w_a - w_b) * z
+    features   [z; w_a; w_b; T]
     logit      scale * gap + up . silu(down standard(features) + bias) + offset
     standard   (features - mean) / deviation, over the first rows of the run
 
 The same maths as `shared.model.acceptance_heads` once `standard` is folded into down and bias. A
 head begins as the gap alone (up 0, scale BARE_SCALE, offset 0). Shapes: R rows, D hidden, M width,
-F = 4 D features.
+F = 3 D + 1 features.
 """
 
 import math
@@ -18,7 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.model.acceptance_head_file import parts_of
-from shared.model.acceptance_heads import BARE_SCALE, AcceptanceHead, AcceptanceHeads
+from shared.model.acceptance_heads import (
+    BARE_SCALE,
+    AcceptanceHead,
+    AcceptanceHeads,
+    num_features,
+)
 from shared.model.exit_adapters import ExitAdapters
 from training.errors import TrainingError
 from training.exits import frozen_states, head_of, stack_of
@@ -41,14 +46,14 @@ class TrainableHead(nn.Module):
         self, hidden_size: int, width: int, dropout: float, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.down = nn.Parameter(torch.empty(width, 4 * hidden_size))
+        self.down = nn.Parameter(torch.empty(width, num_features(hidden_size)))
         self.bias = nn.Parameter(torch.zeros(width))
         self.up = nn.Parameter(torch.zeros(width))
         self.scale_step = nn.Parameter(torch.tensor(0.0))
         self.offset_step = nn.Parameter(torch.tensor(0.0))
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer("mean_F", torch.zeros(4 * hidden_size))
-        self.register_buffer("deviation_F", torch.ones(4 * hidden_size))
+        self.register_buffer("mean_F", torch.zeros(num_features(hidden_size)))
+        self.register_buffer("deviation_F", torch.ones(num_features(hidden_size)))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5), generator=generator)
 
     def forward(self, features_RF: Tensor, gaps_R: Tensor) -> Tensor:
@@ -76,8 +81,12 @@ class TrainableHead(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> AcceptanceHead:
-        """The head as it is served: down and bias take features as they come."""
-        down_MF = self.down / self.deviation_F
+        """The head as it is served: down and bias take features as they come.
+
+        What never varied says nothing, whatever it will be: the temperature, if all was greedy.
+        """
+        varied_F = self.deviation_F > MIN_DEVIATION
+        down_MF = torch.where(varied_F, self.down / self.deviation_F, 0.0)
         bias_M = self.bias - down_MF @ self.mean_F
         return AcceptanceHead(down_MF, bias_M, self.up, self.scale, self.offset)
 
@@ -173,6 +182,6 @@ class HeadsOfModel(nn.Module):
         return rows_RD
 
 
-def features_of(z_RD: Tensor, a_RD: Tensor, b_RD: Tensor) -> Tensor:
+def features_of(z_RD: Tensor, a_RD: Tensor, b_RD: Tensor, temperatures_R: Tensor) -> Tensor:
     """What a head sees beside the gap, [R, F]."""
-    return torch.cat((z_RD, a_RD, b_RD, (a_RD - b_RD) * z_RD), -1)
+    return torch.cat((z_RD, a_RD, b_RD, temperatures_R.unsqueeze(-1)), -1)

@@ -10,7 +10,7 @@ as drafting and verification have it, who share the noise of a position (see
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ class Look:
         gaps_R: of their scores, in units of logits.
         probabilities_R: softmax of the bare logits at a.
         agrees_R: whether the model chose a as well.
+        temperatures_R: at which both chose; 0 is greedily.
     """
 
     z_RD: Tensor
@@ -39,6 +40,7 @@ class Look:
     gaps_R: Tensor
     probabilities_R: Tensor
     agrees_R: Tensor
+    temperatures_R: Tensor
 
     def narrowed(self) -> "Look":
         """The same in less memory; gaps stay as they are."""
@@ -47,7 +49,7 @@ class Look:
     def features(self, model: HeadsOfModel) -> Tensor:
         """What a head sees beside the gap, [R, F]."""
         a_RD, b_RD = (model.rows_of(ids_R) for ids_R in self.pairs_R2.unbind(-1))
-        return features_of(self.z_RD.float(), a_RD, b_RD)
+        return features_of(self.z_RD.float(), a_RD, b_RD, self.temperatures_R)
 
 
 class Looks:
@@ -70,7 +72,7 @@ class Looks:
         generator = torch.Generator(input_ids.device).manual_seed(int.from_bytes(digest[:7]))
         # A gap that was rounded tells less: whatever heads are trained in, exits are read in full.
         with torch.autocast(input_ids.device.type, enabled=False):
-            looks, _ = look(self._model, input_ids, labels, generator)
+            looks = look(self._model, input_ids, labels, generator)
         if self._keeps:
             looks = {each: seen.narrowed() for each, seen in looks.items()}
             self._kept[digest] = looks
@@ -80,7 +82,7 @@ class Looks:
 @torch.no_grad()
 def look(
     model: HeadsOfModel, input_ids: Tensor, labels: Tensor, generator: torch.Generator
-) -> tuple[Mapping[int, Look], Tensor]:
+) -> Mapping[int, Look]:
     """Look at every exit at the positions that count.
 
     Args:
@@ -90,7 +92,7 @@ def look(
         generator: draws temperatures and noise.
 
     Returns:
-        Looks by exit layer, and the temperatures [R], which all of them share.
+        Looks by exit layer; temperatures are those of the positions, the same at all exits.
     """
     states = model.base_states(input_ids)
     counts_R = (labels != IGNORED).flatten()
@@ -105,8 +107,7 @@ def look(
         )
         for first in range(0, len(temperatures_R), HEAD_ROWS)
     ]
-    looks = {each: _joined([chunk[each] for chunk in chunks]) for each in model.exits}
-    return looks, temperatures_R
+    return {each: _joined([chunk[each] for chunk in chunks]) for each in model.exits}
 
 
 def _temperatures(
@@ -132,12 +133,18 @@ def _look_at_chunk(
     noise_RV *= temperatures_R.unsqueeze(-1)
     choice_R = logits_RV.add_(noise_RV).argmax(-1)
     return {
-        each: _look_at_exit(model, states[each], each, noise_RV, choice_R) for each in model.exits
+        each: _look_at_exit(model, states[each], each, temperatures_R, noise_RV, choice_R)
+        for each in model.exits
     }
 
 
 def _look_at_exit(
-    model: HeadsOfModel, x_RD: Tensor, exit_layer: int, noise_RV: Tensor, choice_R: Tensor
+    model: HeadsOfModel,
+    x_RD: Tensor,
+    exit_layer: int,
+    temperatures_R: Tensor,
+    noise_RV: Tensor,
+    choice_R: Tensor,
 ) -> Look:
     z_RD = model.read(x_RD, exit_layer)
     logits_RV = model.logits(z_RD)
@@ -145,9 +152,10 @@ def _look_at_exit(
     a_R1 = top.indices[:, :1]
     probabilities_R = F.softmax(logits_RV, -1).gather(-1, a_R1).squeeze(-1)
     gaps_R = top.values[:, 0] - top.values[:, 1]
-    return Look(z_RD, top.indices, gaps_R, probabilities_R, a_R1.squeeze(-1) == choice_R)
+    agrees_R = a_R1.squeeze(-1) == choice_R
+    return Look(z_RD, top.indices, gaps_R, probabilities_R, agrees_R, temperatures_R)
 
 
 def _joined(chunks: list[Look]) -> Look:
-    names = ("z_RD", "pairs_R2", "gaps_R", "probabilities_R", "agrees_R")
+    names = [each.name for each in fields(Look)]
     return Look(*(torch.cat([getattr(chunk, name) for chunk in chunks]) for name in names))

@@ -76,12 +76,12 @@ def _chances(model: HeadsOfModel, heads: AcceptanceHeads, rows: Sequence[Row]) -
     parts: dict[int, list[Tensor]] = {each: [] for each in heads.exit_layers}
     for batch in batches_of(rows):
         ids, labels = batch["input_ids"].to(device), batch["labels"].to(device)
-        looks, temperatures_R = look(model, ids, labels, generator)
-        for each, seen in looks.items():
+        for each, seen in look(model, ids, labels, generator).items():
             a_RD, b_RD = (model.rows_of(ids_R) for ids_R in seen.pairs_R2.unbind(-1))
-            by_head_R = heads.by_exit[each](seen.z_RD, a_RD, b_RD, seen.gaps_R)
+            seen_of = (seen.z_RD, a_RD, b_RD, seen.gaps_R, seen.temperatures_R)
+            by_head_R = heads.by_exit[each](*seen_of)
             by_gap_R = torch.sigmoid(BARE_SCALE * seen.gaps_R)
-            told = (by_head_R, by_gap_R, seen.probabilities_R, seen.agrees_R, temperatures_R)
+            told = (by_head_R, by_gap_R, seen.probabilities_R, seen.agrees_R, seen.temperatures_R)
             parts[each].append(torch.stack([one.double().cpu() for one in told]))
     return {each: torch.cat(found, -1) for each, found in parts.items()}
 

@@ -10,6 +10,7 @@ from tests.polling import poll_until
 
 VOCAB = pb.DraftVocabInfo(num_tokens=4, coverage=0.25)
 ADAPTERS = pb.ExitAdaptersInfo(rank=3, exit_layers=[1])
+HEADS = pb.AcceptanceHeadsInfo(width=3, exit_layers=[1])
 
 
 @pytest.mark.parametrize(
@@ -18,9 +19,10 @@ ADAPTERS = pb.ExitAdaptersInfo(rank=3, exit_layers=[1])
         (ReadingMeans(), True),
         (ReadingMeans(draft_vocab=VOCAB), False),
         (ReadingMeans(exit_adapters=ADAPTERS), False),
+        (ReadingMeans(acceptance_heads=HEADS), False),
         (None, False),
     ],
-    ids=["alike", "vocabulary", "adapters", "reads none"],
+    ids=["alike", "vocabulary", "adapters", "heads", "reads none"],
 )
 async def test_workers_read_alike_while_attached_with_the_same_means(
     own_means: ReadingMeans | None, reads_alike: bool, pair: Pair

@@ -104,11 +104,11 @@ def test_files_that_were_asked_for_must_be_there(config: ModelConfig, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (header(format_version="2"), "format version '2', this release reads '1'"),
+        (header(format_version="1"), "format version '1', this release reads '2'"),
         (header(width="0"), "no sound `width`"),
         (header(width=None), "no sound `width`"),
-        (header(width="7"), r"exits\.1\.down as .*, not \[7, 256\]"),
-        (header(hidden_size="32"), r"exits\.1\.down as .*, not \[3, 128\]"),
+        (header(width="7"), r"exits\.1\.down as .*, not \[7, 193\]"),
+        (header(hidden_size="32"), r"exits\.1\.down as .*, not \[3, 97\]"),
         (header(exit_layers=""), "no sound `exit_layers`"),
         (header(exit_layers="1"), "other tensors"),
         (header(weights_fingerprint="0" * 32), "other weights than the model's"),

@@ -14,31 +14,32 @@ HIDDEN_SIZE, WIDTH, NUM_ROWS = 6, 4, 5
 @pytest.fixture
 def head() -> AcceptanceHead:
     generator = torch.Generator().manual_seed(3)
-    shapes = ((WIDTH, 4 * HIDDEN_SIZE), (WIDTH,), (WIDTH,), (), ())
+    shapes = ((WIDTH, 3 * HIDDEN_SIZE + 1), (WIDTH,), (WIDTH,), (), ())
     return AcceptanceHead(*(torch.randn(shape, generator=generator) for shape in shapes))
 
 
 def test_a_head_is_a_small_network_beside_a_scaled_gap(head: AcceptanceHead) -> None:
     z_RD, a_RD, b_RD = torch.randn(3, NUM_ROWS, HIDDEN_SIZE)
-    gaps_R = torch.rand(NUM_ROWS)
-    network = nn.Sequential(nn.Linear(4 * HIDDEN_SIZE, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 1))
+    gaps_R, warm_R = torch.rand(2, NUM_ROWS)
+    network = nn.Sequential(nn.Linear(3 * HIDDEN_SIZE + 1, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 1))
     with torch.no_grad():
         network[0].weight.copy_(head.down_MF)
         network[0].bias.copy_(head.bias_M)
         network[2].weight.copy_(head.up_M[None])
         network[2].bias.copy_(head.offset[None])
-        seen_RF = torch.cat((z_RD, a_RD, b_RD, a_RD * z_RD - b_RD * z_RD), -1)
+        seen_RF = torch.cat((z_RD, a_RD, b_RD, warm_R[:, None]), -1)
         expected = torch.sigmoid(head.scale * gaps_R + network(seen_RF).squeeze(-1))
-    torch.testing.assert_close(head(z_RD, a_RD, b_RD, gaps_R), expected)
+    torch.testing.assert_close(head(z_RD, a_RD, b_RD, gaps_R, warm_R), expected)
 
 
 def test_every_row_has_a_chance_of_its_own(head: AcceptanceHead) -> None:
     rows = torch.randn(3, NUM_ROWS, HIDDEN_SIZE)
-    gaps_R = torch.rand(NUM_ROWS)
-    together = head(*rows, gaps_R)
+    gaps_R, warm_R = torch.rand(2, NUM_ROWS)
+    together = head(*rows, gaps_R, warm_R)
     for index in range(NUM_ROWS):
-        alone = head(*rows[:, index : index + 1], gaps_R[index : index + 1])
-        torch.testing.assert_close(alone, together[index : index + 1])
+        own = slice(index, index + 1)
+        alone = head(*rows[:, own], gaps_R[own], warm_R[own])
+        torch.testing.assert_close(alone, together[own])
 
 
 def test_heads_tell_their_sizes(head: AcceptanceHead) -> None:

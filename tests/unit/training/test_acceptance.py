@@ -72,15 +72,28 @@ def test_what_is_served_says_what_was_trained(base: Path, dtype_name: str) -> No
     section = SECTION.model_copy(update={"store_dtype": dtype_name})
     model = scattered(learner_of(base, section))
     served = model.served("some")
-    looks, _ = look(model, torch.arange(2 * ROW_LEN).view(2, -1), torch.ones(2, ROW_LEN), DRAWS)
+    ids = torch.arange(2 * ROW_LEN).view(2, -1)
+    looks = look(model, ids, torch.ones(2, ROW_LEN), DRAWS)
     for each, seen in looks.items():
         expected = torch.sigmoid(model.head(each)(seen.features(model), seen.gaps_R))
         a_RD, b_RD = (model.rows_of(ids_R) for ids_R in seen.pairs_R2.unbind(-1))
-        found = served.by_exit[each](seen.z_RD, a_RD, b_RD, seen.gaps_R)
+        assert seen.temperatures_R.any() and not seen.temperatures_R.all()
+        seen_of = (seen.z_RD, a_RD, b_RD, seen.gaps_R, seen.temperatures_R)
+        found = served.by_exit[each](*seen_of)
         exact = dtype_name == "float32"
         torch.testing.assert_close(found, expected, atol=1e-6 if exact else 0.05, rtol=1e-4)
         for part in parts_of(served.by_exit[each]):
             assert torch.equal(part, part.to(getattr(torch, dtype_name)).float())
+
+
+def test_a_temperature_that_never_varied_says_nothing(base: Path) -> None:
+    model = scattered(learner_of(base))
+    head = model.head(1)
+    features_RF = torch.randn(50, len(head.mean_F))
+    features_RF[:, -1] = 0.0
+    head.standardise(features_RF)
+    served = head.folded()
+    assert not served.down_MF[:, -1].any() and served.down_MF[:, :-1].all()
 
 
 def test_values_that_the_stored_type_cannot_hold_are_told(base: Path) -> None:
@@ -114,10 +127,10 @@ def test_standardised_features_have_mean_0_and_deviation_1(
 def test_greedy_looks_are_the_exits_own_and_agree_with_the_last_layer(base: Path) -> None:
     model = learner_of(base, SECTION.model_copy(update={"greedy_share": 1.0}))
     ids = torch.arange(3, 3 + 2 * ROW_LEN).view(2, ROW_LEN)
-    looks, temperatures_R = look(model, ids, ids, DRAWS)
-    assert not temperatures_R.any()
+    looks = look(model, ids, ids, DRAWS)
     found = model.base(ids, output_hidden_states=True)
     for each, seen in looks.items():
+        assert not seen.temperatures_R.any()
         z_RD = model.base.model.norm(found.hidden_states[each]).flatten(0, 1)
         logits_RV = model.base.lm_head(z_RD)
         top = logits_RV.topk(2, -1)
@@ -135,9 +148,11 @@ def test_sampled_looks_share_their_noise_and_give_gaps_in_units_of_logits(base: 
     model = learner_of(base, section)
     model.base.model.norm.weight.zero_()
     ids = torch.randint(3, 300, (64, ROW_LEN), generator=torch.Generator().manual_seed(1))
-    looks, temperatures_R = look(model, ids, ids, DRAWS)
-    assert temperatures_R.min() >= 0.5 and temperatures_R.max() <= 1.0
+    looks = look(model, ids, ids, DRAWS)
     first, second = looks.values()
+    temperatures_R = first.temperatures_R
+    assert torch.equal(temperatures_R, second.temperatures_R)
+    assert temperatures_R.min() >= 0.5 and temperatures_R.max() <= 1.0
     assert first.agrees_R.all() and second.agrees_R.all()
     assert torch.equal(first.pairs_R2, second.pairs_R2)
     # The gap of the two best of many noises is exponential, with a mean of T.
@@ -152,7 +167,7 @@ def test_the_loss_is_binary_cross_entropy_at_the_positions_that_count(base: Path
     labels[1, 4:7] = ids[1, 5:8]
     seen_at = Looks(model, keeps=False)(ids, labels)
     found = head_losses(model, seen_at)
-    every, _ = look(model, ids, ids, DRAWS)
+    every = look(model, ids, ids, DRAWS)
     own = slice(ROW_LEN + 4, ROW_LEN + 7)
     for each, seen in every.items():
         logits_R = model.head(each)(seen.features(model), seen.gaps_R)[own]
@@ -325,7 +340,7 @@ def test_workers_find_what_was_written_and_read_the_same_states(
     tokens = {each: reader.read(text, 1)[each].tokens for each in EXITS}  # type: ignore[arg-type]
     run.trainer.heads.section = SECTION.model_copy(update={"greedy_share": 1.0})
     ids = torch.tensor([text[:-1]])
-    looks, _ = look(run.trainer.heads, ids, ids, DRAWS)
+    looks = look(run.trainer.heads, ids, ids, DRAWS)
     assert {each: seen.pairs_R2[:, 0].tolist() for each, seen in looks.items()} == tokens
 
 
