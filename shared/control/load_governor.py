@@ -24,6 +24,7 @@ from shared.control.beside_prompts import Riders, pays_beside_prompts
 from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.grants import all_plain, granted, only_one_drafts
 from shared.control.lone_tuning import LoneTuning
+from shared.control.plan_question import PlanQuestion
 from shared.control.planning import Planning
 from shared.control.quiet_steps import QuietSteps
 from shared.control.session_files import SessionFiles
@@ -127,13 +128,7 @@ class LoadGovernor:
         if self._arbiter.is_off(len(loads)):
             return all_plain(loads, "arbiter")
         num_tried = self._num_tried.get(level_of(len(loads)), 0)
-        view = self._planning.plan(
-            loads,
-            self._step_index,
-            self._lessons.overhead_ns,
-            num_tried,
-            is_tuned=self._tuning.is_tuned(loads, self._planning.arm),
-        )
+        view = self._planning.plan(self._question(loads, num_tried), self._step_index)
         if num_prompts and not self._pays_beside_prompts(free[0], view.plan, num_prompts):
             return all_plain(loads, "prompts")
         tried = None if num_prompts else self._tried(loads, view, num_tried)
@@ -159,6 +154,16 @@ class LoadGovernor:
             return only_one_drafts(loads, first)
         self._has_costs = True
         return None
+
+    def _question(self, loads: Sequence[SessionLoad], num_tried: int) -> PlanQuestion:
+        arm = self._planning.arm
+        return PlanQuestion(
+            loads,
+            self._lessons.overhead_ns,
+            num_tried,
+            self._tuning.is_tuned(loads, arm),
+            self._tuning.gain(loads, arm),
+        )
 
     def _tried(
         self, loads: Sequence[SessionLoad], view: PlanView, num_tried: int

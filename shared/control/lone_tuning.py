@@ -29,6 +29,10 @@ class LoneTuning:
         """Whether there is one session, and its drafts from an arm are tuned."""
         return len(loads) == 1 and self._tuning.is_tuned(loads[0].key, arm)
 
+    def gain(self, loads: Sequence[SessionLoad], arm: int) -> float:
+        """Return what stops bring beyond the plan, see `Tuning.gain`; 1 of several sessions."""
+        return self._tuning.gain(loads[0].key, arm) if len(loads) == 1 else 1.0
+
     def tuned(self, load: SessionLoad, planned: Decision, plan: StepPlan) -> Decision:
         """Return a session's decision with the length and threshold that serve its text best.
 

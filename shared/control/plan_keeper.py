@@ -57,6 +57,7 @@ class PlanKeeper:
         *,
         num_tried: int,
         is_fresh: bool,
+        tuned_gain: float = 1.0,
     ) -> StepPlan:
         """Return the plan to be in force, one of these.
 
@@ -68,6 +69,8 @@ class PlanKeeper:
                 the best.
             num_tried: steps with drafts that there were with about so many sessions.
             is_fresh: whether all sessions are new, so that there is nothing to hold on to.
+            tuned_gain: how many times as much the one in force brings as it says, because its
+                drafts are stopped in time; what others would gain thereby is not known.
         """
         self._num_looks += 1
         self._on_gain += (1.0 - ON_GAIN_MEMORY) * (MIN_ON_GAIN - self._on_gain)
@@ -79,12 +82,12 @@ class PlanKeeper:
         others = {e: each for e, each in bests.items() if not is_on or e != current.arm}
         change_gain = MIN_CHANGE_GAIN / sqrt(len(plain.lens))
         gain = change_gain if is_on else self._on_gain + doubt
-        proven = self._proven(others, (1.0 + gain) * current.tokens_per_ns)
+        proven = self._proven(others, (1.0 + gain) * tuned_gain * current.tokens_per_ns)
         if is_fresh:
             first = first or best
             is_better = first.expected_per_ns > (1.0 + doubt) * plain.expected_per_ns
             chosen = first if is_better else plain
-        elif is_on and self._is_worse(current, plain):
+        elif is_on and self._is_worse(tuned_gain * current.expected_per_ns, plain):
             chosen = self._leave(best, plain)
         elif proven is not None:
             chosen = proven
@@ -110,9 +113,9 @@ class PlanKeeper:
                 proven.append(best)
         return max(proven, key=_sure, default=None)
 
-    def _is_worse(self, current: StepPlan, plain: StepPlan) -> bool:
+    def _is_worse(self, expected_per_ns: float, plain: StepPlan) -> bool:
         """Say whether a plan that drafts is to be left: clearly worse, or for long enough."""
-        loss = plain.expected_per_ns / current.expected_per_ns - 1.0
+        loss = plain.expected_per_ns / expected_per_ns - 1.0
         self._num_worse = self._num_worse + 1 if loss > 0.0 else 0
         return loss > MIN_OFF_LOSS or self._num_worse >= NUM_WORSE
 

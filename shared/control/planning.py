@@ -16,10 +16,10 @@ once.
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 from shared.control.cost_reader import CostReader
 from shared.control.plan_keeper import PlanKeeper
+from shared.control.plan_question import PlanQuestion
 from shared.control.session_files import SessionFiles
 from shared.control.step_costs import StepCosts
 from shared.control.step_plan import Outlook, StepPlan, StepPlanner
@@ -51,14 +51,6 @@ READER_LOOKS = 4
 MAX_GROWTH = 2.0
 
 
-class _Question(NamedTuple):
-    """What a look is for, see `Planning.plan`."""
-
-    loads: Sequence[SessionLoad]
-    overhead_ns: float
-    num_tried: int
-
-
 class Planning:
     """Makes plans and holds the one in force.
 
@@ -83,7 +75,7 @@ class Planning:
         # Whether all of them are new to it: there is nothing to hold on to.
         self._is_fresh = True
         # What the next look is for.
-        self._asked: _Question | None = None
+        self._asked: PlanQuestion | None = None
         self._is_tuned = False
         self._num_looks = 0
         self._num_to_hear = 0
@@ -116,26 +108,14 @@ class Planning:
         num_steps = PLAIN_REPLAN_STEPS if self._num_to_hear else DEAF_REPLAN_STEPS
         return self._planned_step + num_steps + half
 
-    def plan(
-        self,
-        loads: Sequence[SessionLoad],
-        step_index: int,
-        overhead_ns: float,
-        num_tried: int,
-        *,
-        is_tuned: bool = False,
-    ) -> PlanView:
+    def plan(self, asked: PlanQuestion, step_index: int) -> PlanView:
         """Return the plan in force for these sessions; `look_ahead` is to follow.
 
         Args:
-            loads: the sessions that decode in the next step, at least one.
+            asked: for whom.
             step_index: of the next step.
-            overhead_ns: what a step takes beside its draft phase and its pass.
-            num_tried: steps with drafts that there were with about so many sessions.
-            is_tuned: whether it is one session whose drafts are tuned.
         """
-        self._is_tuned = is_tuned
-        asked = _Question(loads, overhead_ns, num_tried)
+        loads, self._is_tuned = asked.loads, asked.is_tuned
         view, keys = self.view, [load.key for load in loads]
         if keys != self._planned_keys:
             self._is_fresh = not any(key in self._draft_lens for key in keys)
@@ -186,7 +166,7 @@ class Planning:
         outlook = self._sessions.outlook(load, plan.arm, self._resume_layer)
         return self._held_len(load, outlook)
 
-    def _look(self, asked: "_Question", keys: list[str], step_index: int) -> PlanView:
+    def _look(self, asked: PlanQuestion, keys: list[str], step_index: int) -> PlanView:
         """Look at plans; return the one that is in force from this step on."""
         loads, view = asked.loads, self.view
         is_fresh, self._is_fresh = self._is_fresh, False
@@ -220,6 +200,7 @@ class Planning:
             _most_expected([plain, *chain(*known)]) if is_fresh else None,
             num_tried=asked.num_tried,
             is_fresh=is_fresh,
+            tuned_gain=asked.tuned_gain,
         )
         for load, draft_len in zip(loads, plan.lens, strict=True):
             self._draft_lens[load.key] = draft_len

@@ -38,12 +38,16 @@ PoolKey = tuple[int, str, int]
 
 @dataclass(slots=True)
 class _Tuned:
-    """When a session was tuned last, at which arm, and what was found."""
+    """When a session was tuned last, at which arm, and what was found.
+
+    gain: see `Tuning.gain`.
+    """
 
     position: int
     pool_key: PoolKey
     scores: Scores
     setting: Setting | None
+    gain: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,14 @@ class Tuning:
         """Whether drafts of a session from an arm are tuned, or were in sessions before it."""
         return key in self._tuned or any(own == arm for own, _, _ in self._pools)
 
+    def gain(self, key: str, arm: int) -> float:
+        """Return how many times as much stopped drafts of a session bring as any of one length.
+
+        What is planned of an arm knows nothing of stops. 1 of a session that was not tuned there.
+        """
+        last = self._tuned.get(key)
+        return last.gain if last is not None and last.pool_key[0] == arm else 1.0
+
     def _begun(self, pool_key: PoolKey) -> Setting | None:
         pool = self._pools.get(pool_key)
         return pool.best if pool is not None else None
@@ -144,8 +156,9 @@ class Tuning:
         arm, _, longest = due.pool_key
         runs = due.evidence.tape.runs(arm, max_known=most)
         scores = score_settings(runs, due.round_ns, longest)
-        setting = _best(self._with_pool(due.pool_key, scores), due.in_use)
-        self._tuned[due.key] = _Tuned(num_positions, due.pool_key, scores, setting)
+        known = self._with_pool(due.pool_key, scores)
+        setting = _best(known, due.in_use)
+        self._tuned[due.key] = _Tuned(num_positions, due.pool_key, scores, setting, _gain(known))
 
     def _with_pool(self, pool_key: PoolKey, scores: Scores) -> Scores:
         """Return a session's scores with as much of the pool's as counts beside them."""
@@ -175,13 +188,24 @@ def _sum(pool: Score | None, share: float, own: Score) -> Score:
 
 def _best(scores: Scores, in_use: Setting | None) -> Setting | None:
     """Return the setting that brought most, or that in use where none brought clearly more."""
-    rates = {
-        setting: score.num_tokens / score.ns
-        for setting, score in scores.items()
-        if score.num_tokens >= MIN_POSITIONS
-    }
+    rates = _rates(scores)
     if not rates:
         return in_use
     best = max(rates, key=lambda setting: rates[setting])
     held = rates.get(in_use, 0.0) if in_use is not None else 0.0
     return in_use if held * MIN_GAIN >= rates[best] else best
+
+
+def _gain(scores: Scores) -> float:
+    rates = _rates(scores)
+    of_one_length = max((rates[each] for each in rates if not each.stop_threshold), default=0.0)
+    return max(rates.values()) / of_one_length if of_one_length else 1.0
+
+
+def _rates(scores: Scores) -> dict[Setting, float]:
+    """Return tokens per ns of the settings that were tried on enough."""
+    return {
+        setting: score.num_tokens / score.ns
+        for setting, score in scores.items()
+        if score.num_tokens >= MIN_POSITIONS
+    }

@@ -23,10 +23,16 @@ PLAIN = plan(0, 1.0)
 
 
 def look(
-    keeper: PlanKeeper, current: StepPlan, *bests: StepPlan, num_tried: int = TRIED
+    keeper: PlanKeeper,
+    current: StepPlan,
+    *bests: StepPlan,
+    num_tried: int = TRIED,
+    tuned_gain: float = 1.0,
 ) -> StepPlan:
     by_exit = {best.arm: best for best in bests}
-    return keeper.choose(current, PLAIN, by_exit, num_tried=num_tried, is_fresh=False)
+    return keeper.choose(
+        current, PLAIN, by_exit, num_tried=num_tried, is_fresh=False, tuned_gain=tuned_gain
+    )
 
 
 def test_drafting_begins_at_the_second_look_that_promises_enough() -> None:
@@ -49,6 +55,21 @@ CLEARLY_WORSE = 1.0 / (1.0 + MIN_OFF_LOSS) - 0.001
 
 def test_drafting_ends_at_the_first_look_that_plain_steps_clearly_win() -> None:
     assert look(PlanKeeper(), plan(2, CLEARLY_WORSE), plan(1, 1.01)) is PLAIN
+
+
+def test_drafts_that_are_stopped_in_time_are_not_left_for_what_their_plan_says() -> None:
+    current = plan(4, CLEARLY_WORSE)
+    assert look(PlanKeeper(), current) is PLAIN
+    assert look(PlanKeeper(), current, tuned_gain=1.1) is current
+
+
+def test_another_exit_must_beat_what_stops_bring_as_well() -> None:
+    current = plan(4, 1.5)
+    deeper = plan(2, 1.5 * (1.0 + MIN_CHANGE_GAIN + 0.01))._replace(arm=5)
+    for tuned_gain, expected in ((1.0, deeper), (1.1, current)):
+        keeper = PlanKeeper()
+        assert look(keeper, current, deeper, tuned_gain=tuned_gain) is current
+        assert look(keeper, current, deeper, tuned_gain=tuned_gain) is expected
 
 
 def test_drafting_that_loses_little_ends_when_it_does_so_for_long() -> None:

@@ -161,3 +161,21 @@ def test_those_that_may_draft_less_or_choose_otherwise_teach_others_nothing() ->
     assert tuning.setting("alike", EXIT, GREEDY, 2, evidence(), round_ns) is not None
     assert tuning.setting("longer", EXIT, GREEDY, 12, evidence(), round_ns) is None
     assert tuning.setting("warm", EXIT, "warm", 2, evidence(), round_ns) is None
+
+
+def test_what_stops_bring_is_told_of_tuned_sessions_at_their_arm() -> None:
+    known, tuning = evidence(), Tuning()
+    assert tuning.gain("s", EXIT) == 1.0
+    note(known, text(1, 192))
+    tuned(tuning, known)
+    assert 1.1 < tuning.gain("s", EXIT) < 2.0
+    assert tuning.gain("s", OTHER) == tuning.gain("another", EXIT) == 1.0
+    tuning.forget("s")
+    assert tuning.gain("s", EXIT) == 1.0
+
+
+def test_where_an_exit_is_never_wrong_stops_bring_nothing() -> None:
+    known, tuning = evidence(), Tuning()
+    note(known, "1" * 192)
+    tuned(tuning, known)
+    assert tuning.gain("s", EXIT) == 1.0
