@@ -131,7 +131,9 @@ class Tuning:
 
     def is_tuned(self, key: str, arm: int) -> bool:
         """Whether drafts of a session from an arm are tuned, or were in sessions before it."""
-        return key in self._tuned or any(own == arm for own, _, _ in self._pools)
+        last = self._tuned.get(key)
+        is_own = last is not None and last.pool_key[0] == arm
+        return is_own or any(own == arm for own, _, _ in self._pools)
 
     def gain(self, key: str, arm: int) -> float:
         """Return how many times as much stopped drafts of a session bring as any of one length.

@@ -169,6 +169,7 @@ def test_what_stops_bring_is_told_of_tuned_sessions_at_their_arm() -> None:
     note(known, text(1, 192))
     tuned(tuning, known)
     assert 1.1 < tuning.gain("s", EXIT) < 2.0
+    assert tuning.is_tuned("s", EXIT) and not tuning.is_tuned("s", OTHER)
     assert tuning.gain("s", OTHER) == tuning.gain("another", EXIT) == 1.0
     tuning.forget("s")
     assert tuning.gain("s", EXIT) == 1.0
