@@ -72,7 +72,9 @@ class ModelSettings(Group):
     name: str = Field("", description="name to serve it under; empty: the directory's name")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="weights and KV")
     device: str = Field("cpu", description="`cpu` or a CUDA device such as `cuda:0`")
-    num_threads: int = Field(0, ge=0, description="compute threads of a worker; 0: all cores")
+    num_threads: int = Field(
+        0, ge=0, description="compute threads of a worker; 0: what each pass is worth, at most all"
+    )
     draft_vocab: str = Field(
         "auto",
         min_length=1,

@@ -27,7 +27,10 @@ Target = Annotated[
 Cell = Annotated[CellKind, typer.Option(help="Two workers, one process, or no speculation.")]
 DType = Annotated[str | None, typer.Option(help="float32 or bfloat16.")]
 Device = Annotated[str | None, typer.Option(help="cpu or a CUDA device such as cuda:0.")]
-NumThreads = Annotated[int | None, typer.Option(min=0, help="Compute threads per worker; 0: all.")]
+NumThreads = Annotated[
+    int | None,
+    typer.Option(min=0, help="Compute threads per worker; 0: as many as each pass is worth."),
+]
 DraftVocab = Annotated[
     str | None,
     typer.Option(help="Tokens that drafts are scored by: auto, off, or a file.", metavar="VOCAB"),

@@ -122,7 +122,7 @@ class SplitDrafter:
         self.stack = stack
         self.attachment = Attachment(attach_request(cell.pool, cell.stack), stack)
         assert self.attachment.check_word == BOOT_ID
-        self.engine = DraftEngine(stack, 1, cell.fail)
+        self.engine = DraftEngine(stack, cell.fail)
         self.engine.start()
 
     def send(self, tasks: Sequence[RoundTask]) -> None:
@@ -281,7 +281,6 @@ class EngineHarness:
             self.memory,
             self.runner,
             _deliver,
-            1,
             self.fail,
             steps,
             OverlapChooser(Overlap.ON if options.overlap else Overlap.OFF),

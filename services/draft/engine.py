@@ -47,12 +47,10 @@ class DraftEngine:
     def __init__(
         self,
         stack: LayerStack,
-        num_threads: int,
         on_failure: Callable[[BaseException], None],
         tracer: DraftTracer | None = None,
     ) -> None:
         self._stack = stack
-        self._num_threads = num_threads
         self._on_failure = on_failure
         self._tracer = tracer
         self._jobs: queue.SimpleQueue[DraftJob | Callable[[], None] | None] = queue.SimpleQueue()
@@ -84,8 +82,6 @@ class DraftEngine:
 
     def _run(self) -> None:
         try:
-            if self._num_threads:
-                torch.set_num_threads(self._num_threads)
             with torch.inference_mode():
                 while (job := self._jobs.get()) is not None:
                     if isinstance(job, DraftJob):

@@ -14,6 +14,7 @@ from services.draft.settings import DraftServiceSettings
 from shared.control.policies.exits import default_exits
 from shared.errors import ShortstackError
 from shared.ids import new_worker_id
+from shared.model.compute_threads import ComputeThreads
 from shared.model.config import read_config
 from shared.model.layer_stack import Heads, LayerStack
 from shared.model.segment import hold_lock
@@ -92,7 +93,7 @@ async def serve(settings: DraftServiceSettings, stack: LayerStack, metrics: Metr
     lock_fd = hold_lock(liveness)
     tracing = Tracing(spans.DRAFT, settings.telemetry, worker_id)
     tracer = DraftTracer(tracing) if tracing.is_on else None
-    engine = DraftEngine(stack, settings.model.num_threads, shutdown.fail, tracer)
+    engine = DraftEngine(stack, shutdown.fail, tracer)
     server = ServiceServer(
         [SERVICE_NAME],
         has_reflection=settings.draft.has_reflection,
@@ -148,6 +149,7 @@ def main() -> None:
         check_privacy(settings)
         metrics = MetricsServer(settings.draft.metrics_listen, "SHORTSTACK_DRAFT__METRICS_LISTEN")
         stack = load_draft_stack(settings)
+        stack.threads = ComputeThreads.for_model(stack.config, settings.model.num_threads)
     except SettingsError as error:
         refuse_to_start("draft worker", str(error))
     except ShortstackError as error:

@@ -102,7 +102,6 @@ class Cell:
             self.memory,
             self._runner,
             self._emit,
-            settings.model.num_threads,
             on_failure,
             StepLog(
                 stack.config.num_layers,

@@ -70,7 +70,6 @@ class VerifyEngine:
         memory: SessionMemory,
         runner: PassRunner,
         emit: Emit,
-        num_threads: int,
         on_failure: Callable[[BaseException], None],
         steps: StepLog,
         overlap: OverlapChooser,
@@ -79,7 +78,6 @@ class VerifyEngine:
         self._memory = memory
         self._runner = runner
         self._emit = emit
-        self._num_threads = num_threads
         self._on_failure = on_failure
         self._inbox: queue.SimpleQueue[EngineEvent] = queue.SimpleQueue()
         self.roster = roster
@@ -113,8 +111,6 @@ class VerifyEngine:
 
     def _run(self) -> None:
         try:
-            if self._num_threads:
-                torch.set_num_threads(self._num_threads)
             with torch.inference_mode():
                 while not self._is_stopped:
                     self._step()

@@ -13,6 +13,7 @@ from services.verify.servicer import VerifyServicer
 from services.verify.settings import VerifyServiceSettings, VerifySettings
 from shared.control.registry import LeasePublisher
 from shared.errors import BadModel, ShortstackError
+from shared.model.compute_threads import ComputeThreads
 from shared.model.config import read_config
 from shared.model.layer_stack import Heads, LayerStack
 from shared.rpc import shortstack_pb2_grpc as pb_grpc
@@ -165,6 +166,7 @@ def main() -> None:
         _warn_of_strangers(settings.verify)
         metrics = MetricsServer(settings.verify.metrics_listen, "SHORTSTACK_VERIFY__METRICS_LISTEN")
         stack = load_verify_stack(settings)
+        stack.threads = ComputeThreads.for_model(stack.config, settings.model.num_threads)
     except SettingsError as error:
         refuse_to_start("verify worker", str(error))
     except ShortstackError as error:

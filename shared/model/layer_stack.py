@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from shared.model.acceptance_heads import AcceptanceHeads, bare_chances
 from shared.model.acceptance_tables import AcceptanceTables
+from shared.model.compute_threads import ComputeThreads
 from shared.model.config import ModelConfig, read_config
 from shared.model.draft_adapter_weights import DraftAdapterWeights
 from shared.model.draft_adapters import place_adapters
@@ -79,6 +80,8 @@ class LayerStack:
     ) -> None:
         self.config = config
         self.device = torch.device(device)
+        # Fitted to each run of layers; None leaves them to torch.
+        self.threads: ComputeThreads | None = None
         self.layers: list[Layer] = []
         self.num_row_layers = 0
         self.num_head_rows = 0
@@ -177,6 +180,7 @@ class LayerStack:
 
         KV of the adapters at exits in [start + 1, end] is written as well.
         """
+        self._fit_threads(x_RD)
         adapters = self.draft_adapters
         for index in range(start, end):
             x_RD = self.layers[index](x_RD, rows, kv[index])
@@ -191,6 +195,7 @@ class LayerStack:
     ) -> torch.Tensor:
         """Run all layers less a skip set's sub-layers, which leave rows and KV as they are."""
         assert self.num_loaded == self.config.num_layers, "layers are missing: `ensure_loaded`"
+        self._fit_threads(x_RD)
         skipped = skip_set.sub_layers
         for index, layer in enumerate(self.layers):
             if 2 * index not in skipped:
@@ -200,6 +205,11 @@ class LayerStack:
         # What is run of layers in halves counts as so many whole ones.
         self.num_row_layers += x_RD.shape[0] * (len(self.layers) - len(skipped) // 2)
         return x_RD
+
+    def _fit_threads(self, x_RD: torch.Tensor) -> None:
+        """Set the threads for these rows, and for the head behind them."""
+        if self.threads is not None:
+            self.threads.fit(x_RD.shape[0])
 
     def head(self, x_RD: torch.Tensor) -> torch.Tensor:
         """Return float32 logits [R, V]: final norm and output head, the same at every exit."""

@@ -12,6 +12,7 @@ import torch
 
 from shared.errors import InvalidRequest
 from shared.ids import TokenId
+from shared.model.compute_threads import ComputeThreads
 from shared.model.kv_pool import KVPool, PoolLayout
 from shared.model.layer_stack import Heads, LayerStack, load_stack
 from shared.model.page_table import PageTable, num_pages_for
@@ -53,9 +54,10 @@ class PlainDecoder:
         num_threads: int = 0,
         stack: LayerStack | None = None,
     ) -> None:
-        if num_threads:
-            torch.set_num_threads(num_threads)
-        self.stack = stack or load_stack(Path(path), dtype, device, heads=Heads.TARGET)
+        if stack is None:
+            stack = load_stack(Path(path), dtype, device, heads=Heads.TARGET)
+            stack.threads = ComputeThreads.for_model(stack.config, num_threads)
+        self.stack = stack
         layout = pool_layout(self.stack, self.stack.config.max_context_len, PAGE_SIZE)
         self.pool = KVPool(LocalSegment(layout.size_bytes, self.stack.device), layout)
         self._table = PageTable([Extent(0, layout.num_pages)], PAGE_SIZE)

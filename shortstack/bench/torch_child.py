@@ -17,6 +17,7 @@ from typing import Any, Protocol, TextIO
 
 import torch
 
+from shared.model.compute_threads import ComputeThreads
 from shared.model.costs import measure_costs
 from shared.model.layer_stack import load_stack
 from shared.model.plain import PlainDecoder
@@ -47,9 +48,10 @@ class Decoder(Protocol):
 class Plain:
     """Our own decoding without drafts."""
 
-    def __init__(self, model_dir: Path, dtype: str, device: str) -> None:
+    def __init__(self, model_dir: Path, dtype: str, device: str, num_threads: int) -> None:
         self._place = (model_dir, dtype, device)
-        self._decoder = PlainDecoder(*self._place)
+        self._num_threads = num_threads
+        self._decoder = PlainDecoder(*self._place, num_threads)
 
     def generate(self, order: Order) -> Answer:
         """Continue a prompt greedily."""
@@ -72,6 +74,7 @@ class Plain:
         stack = load_stack(
             *self._place, draft_vocab=order.draft_vocab, exit_adapters=order.exit_adapters
         )
+        stack.threads = ComputeThreads.for_model(stack.config, self._num_threads)
         self._decoder = PlainDecoder(*self._place, stack=stack)
         return measure_costs(stack, order.exit_layers, order.max_draft_len).to_table()
 
@@ -79,7 +82,9 @@ class Plain:
 class Transformers:
     """`transformers.generate`, with or without its early exit."""
 
-    def __init__(self, model_dir: Path, dtype: str, device: str) -> None:
+    def __init__(self, model_dir: Path, dtype: str, device: str, num_threads: int) -> None:
+        if num_threads:
+            torch.set_num_threads(num_threads)
         self._model = load_transformers(model_dir, dtype, device)
 
     @torch.inference_mode()
@@ -155,19 +160,21 @@ class _Clock:
         )
 
 
-DECODERS: dict[str, Callable[[Path, str, str], Decoder]] = {"plain": Plain, "hf": Transformers}
+DECODERS: dict[str, Callable[[Path, str, str, int], Decoder]] = {
+    "plain": Plain,
+    "hf": Transformers,
+}
 
 
-def say_ready(answers: TextIO, details: str = "") -> None:
-    """Write the first message."""
+def say_ready(answers: TextIO, num_threads: int, details: str = "") -> None:
+    """Write the first message; num_threads 0: as many as torch has."""
     shown = {name: os.environ[name] for name in SHOWN_VARIABLES if name in os.environ}
-    ready = Ready(torch.get_num_threads(), shown, details)
+    ready = Ready(num_threads or torch.get_num_threads(), shown, details)
     print(encode_answer(ready), file=answers, flush=True)
 
 
 def serve(decoder: Decoder, orders: TextIO, answers: TextIO) -> None:
     """Answer orders until there are no more."""
-    say_ready(answers)
     for line in orders:
         order = decode_order(line)
         if isinstance(order, Order):
@@ -201,9 +208,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("decoder", choices=sorted(DECODERS))
     options = parser.parse_args(arguments)
     answers = take_stdout()
-    if options.num_threads:
-        torch.set_num_threads(options.num_threads)
-    decoder = DECODERS[options.decoder](options.model, options.dtype, options.device)
+    place = (options.model, options.dtype, options.device, options.num_threads)
+    decoder = DECODERS[options.decoder](*place)
+    say_ready(answers, options.num_threads)
     serve(decoder, sys.stdin, answers)
 
 

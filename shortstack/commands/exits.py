@@ -62,7 +62,10 @@ def command(
     ] = 0.0,
     cost_runs: Annotated[int, typer.Option(min=1, help="Times that each part is timed.")] = 15,
     num_threads: Annotated[
-        int, typer.Option("--num-threads", "--threads", min=0, help="Compute threads; 0: all.")
+        int,
+        typer.Option(
+            "--num-threads", "--threads", min=0, help="Compute threads; 0: as workers have."
+        ),
     ] = 0,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or a CUDA device such as cuda:0.")] = "cpu",

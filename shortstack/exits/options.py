@@ -12,7 +12,7 @@ from shortstack.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class ExitsPlan:
-    """What to measure. num_threads 0 leaves the choice to torch; hand_over_ms is per round."""
+    """What to measure. num_threads 0: as workers have it; hand_over_ms is per round."""
 
     model_dir: Path
     max_new_tokens: int

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from shared.model.compute_threads import ComputeThreads
 from shared.model.config import ModelConfig, read_config
 from shared.model.costs import measure_costs
 from shared.model.layer_stack import LayerStack, Progress
@@ -61,8 +62,6 @@ def look(
         CommandError: the model ended every text at its first token.
     """
     machine = describe_machine()
-    if plan.num_threads:
-        torch.set_num_threads(plan.num_threads)
     stack = _load(plan, config, _shown_as("loading", bars))
     on_prompt = bars.add_bar("decoding, reading exits", len(prompts))
     readings = read_texts(stack, prompts, plan.max_new_tokens, on_prompt)
@@ -86,13 +85,15 @@ def look(
 
 
 def _load(plan: ExitsPlan, config: ModelConfig, progress: Progress) -> LayerStack:
-    return LayerStack(
+    stack = LayerStack(
         config,
         plan.device,
         progress=progress,
         draft_vocab=config.find_draft_vocab(plan.draft_vocab),
         exit_adapters=config.find_exit_adapters(plan.exit_adapters),
     )
+    stack.threads = ComputeThreads.for_model(config, plan.num_threads)
+    return stack
 
 
 def make_conditions(
@@ -106,7 +107,7 @@ def make_conditions(
         dtype=plan.dtype,
         device=plan.device,
         num_draftable=stack.config.vocab_size if subset is None else len(subset),
-        num_threads=torch.get_num_threads(),
+        num_threads=plan.num_threads,
         num_prompts=num_prompts,
         max_new_tokens=plan.max_new_tokens,
         max_draft_len=plan.max_draft_len,

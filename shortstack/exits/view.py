@@ -117,9 +117,10 @@ def _table(first: str, *others: str) -> Table:
 def machine_lines(report: ExitsReport) -> list[str]:
     """Say on what, and how surely."""
     machine, conditions = report.machine, report.conditions
+    threads = conditions.num_threads or "as each pass is worth"
     lines = [
         f"{conditions.model_dir.name}, {conditions.dtype}, prompts: {conditions.num_prompts},"
-        f" threads: {conditions.num_threads}; a plain step {report.costs.plain_step_ns / 1e6:.2f}"
+        f" threads: {threads}; a plain step {report.costs.plain_step_ns / 1e6:.2f}"
         f" ms, hand-over {conditions.hand_over_ms:g} ms a round; plain decoding ran at"
         f" {report.plain_tok_s:.1f} tokens/s",
         f"{machine.cpu_model}, {machine.num_cores} cores, load {machine.load_average:.1f} at start",

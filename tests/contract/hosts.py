@@ -80,7 +80,7 @@ class DraftHost:
         self.liveness = folder / f"{worker_id}.lock"
         self._lock_fd = hold_lock(self.liveness)
         self.failures: list[BaseException] = []
-        self.engine = DraftEngine(stack, 1, self.failures.append)
+        self.engine = DraftEngine(stack, self.failures.append)
         settings = DraftServiceSettings(
             model=ModelSettings(path=stack.config.path, name="tiny", num_threads=1),
             draft=DraftSettings(listen=address, runtime_dir=folder),

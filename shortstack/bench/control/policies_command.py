@@ -62,7 +62,9 @@ def command(
         float, typer.Option(min=0, help="Milliseconds of every step beside its pass.")
     ] = 0.0,
     cost_runs: Annotated[int, typer.Option(min=1, help="Times that each part is timed.")] = 9,
-    num_threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0: all.")] = 0,
+    num_threads: Annotated[
+        int, typer.Option(min=0, help="Compute threads; 0: as workers have.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Write everything into this JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it into this PNG.")] = None,
     as_json: options.AsJson = False,

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from shared.control.replay.texts import RecordedText
 from shared.ids import TokenId
+from shared.model.compute_threads import ComputeThreads
 from shared.model.config import ModelConfig, read_config
 from shared.model.exit_reader import ExitReader
 from shared.model.layer_stack import LayerStack, Progress, no_progress
@@ -31,7 +30,7 @@ NUM_PROMPT_POSITIONS = 32
 
 @dataclass(frozen=True, slots=True)
 class RecordPlan:
-    """What to record. exits empty: all below the last layer; num_threads 0 is up to torch."""
+    """What to record. exits empty: all below the last layer; num_threads 0: as workers have."""
 
     model_dir: Path
     exits: tuple[int, ...]
@@ -60,16 +59,16 @@ def load(plan: RecordPlan, progress: Progress = no_progress) -> LayerStack:
     Raises:
         BadModel: the directory cannot be served.
     """
-    if plan.num_threads:
-        torch.set_num_threads(plan.num_threads)
     config = read_config(plan.model_dir, plan.dtype)
-    return LayerStack(
+    stack = LayerStack(
         config,
         progress=progress,
         draft_vocab=config.find_draft_vocab(AUTO),
         exit_adapters=config.find_exit_adapters(AUTO),
         acceptance_heads=config.find_acceptance_heads(AUTO),
     )
+    stack.threads = ComputeThreads.for_model(config, plan.num_threads)
+    return stack
 
 
 def record(

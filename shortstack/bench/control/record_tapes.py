@@ -39,7 +39,9 @@ def command(
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of each text.")] = 256,
     temperature: options.Temperature = 0.0,
     seed: options.Seed = 0,
-    num_threads: Annotated[int, typer.Option(min=0, help="Compute threads; 0: all.")] = 0,
+    num_threads: Annotated[
+        int, typer.Option(min=0, help="Compute threads; 0: as workers have.")
+    ] = 0,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
 ) -> None:
     """Record what every exit says along texts of a model."""

@@ -39,7 +39,9 @@ def command(
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of each answer.")] = 64,
     limit: Annotated[int, typer.Option(min=0, help="Prompts of each file; 0: all.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each way at each load.")] = 40,
-    num_threads: Annotated[int, typer.Option(min=0, help="Of the worker; 0: all cores.")] = 1,
+    num_threads: Annotated[
+        int, typer.Option(min=0, help="Of the worker; 0: as each pass is worth.")
+    ] = 1,
     as_json: options.AsJson = False,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
 ) -> None:

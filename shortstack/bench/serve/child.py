@@ -176,7 +176,7 @@ def main(arguments: list[str]) -> None:
     def send(message: StreamTokens) -> None:
         print(encode_message(message), file=answers, flush=True)
 
-    say_ready(answers, server.details)
+    say_ready(answers, options.num_threads, server.details)
     server.serve(sys.stdin, send)
 
 

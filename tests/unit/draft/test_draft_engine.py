@@ -51,7 +51,7 @@ class Bench:
         self.request = attach_request(self.pool, stack)
         self.attachment = Attachment(self.request, stack)
         self.failures: list[BaseException] = []
-        self.engine = DraftEngine(stack, 1, self.failures.append)
+        self.engine = DraftEngine(stack, self.failures.append)
         self.engine.start()
 
     def draft(self, *tasks: RoundTask) -> list[Draft]:
