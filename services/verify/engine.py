@@ -37,13 +37,14 @@ from services.verify.events import (
     Wake,
     WarmStart,
 )
+from services.verify.held_plan import HeldPlan
 from services.verify.memory import SessionMemory
 from services.verify.pages import fit_to_pages
 from services.verify.pass_items import make_items
 from services.verify.pass_runner import PassRunner
 from services.verify.roster import Roster
 from services.verify.rounds import NOTHING, Ordered, Rounds
-from services.verify.scheduler import Plan, SchedulerLimits, is_paused, make_plan
+from services.verify.scheduler import Plan, SchedulerLimits, is_paused
 from services.verify.session import Session, SessionEvent
 from services.verify.shadow import make_tasks, shadow_of
 from services.verify.step_log import StepLog
@@ -83,6 +84,7 @@ class VerifyEngine:
         self.roster = roster
         self.steps = steps
         self._overlap = overlap
+        self._plans = HeldPlan(limits, steps.governor)
         self.committer = Committer(memory, roster, steps, limits.max_context_len)
         # Rounds whose drafts are in the making while other sessions are verified.
         self._ordered = NOTHING
@@ -239,10 +241,8 @@ class VerifyEngine:
         in_flight = self._ordered.sessions
         free = [session for session in self.roster.running if session not in in_flight]
         started_ns = time.perf_counter_ns()
-        plan = make_plan(
+        plan = self._plans.next(
             free,
-            self._limits,
-            self.steps.governor,
             has_draft_worker=self.rounds.has_draft_worker,
             reads_exits=self.rounds.reads_alike,
         )

@@ -121,7 +121,10 @@ class LoadGovernor:
             self.sessions.open(load)
         free = [load for load in loads if load.is_free]
         if not free:
-            return [load.wished for load in loads]
+            wished = [load.wished for load in loads]
+            if not num_prompts:
+                self._quiet.begin(loads, wished)
+            return wished
         unknown = None if self._has_costs else self._without_costs(loads, free[0])
         if unknown is not None:
             return unknown
@@ -143,6 +146,24 @@ class LoadGovernor:
         if not num_prompts and not view.is_drafting:
             self._quiet.begin(loads, decisions)
         return decisions
+
+    def goes_on(self) -> bool:
+        """Begin a step like the last one, which was plain for everybody, unless anything is due.
+
+        For the same sessions and no prompts. Then nothing is decided, and no exit read; else
+        `decide` is to be asked. However their wishes have changed since, plain is within them.
+        """
+        free_keys = self._quiet.free_keys
+        if free_keys is None:
+            return False
+        if free_keys:
+            if self._step_index + 1 >= self._planning.due_step:
+                return False
+            if any(map(self.sessions.book.wants_shadow, free_keys)):
+                return False
+            self._step_index += 1
+        self._is_probing = self._is_plain_probe = False
+        return True
 
     def _without_costs(
         self, loads: Sequence[SessionLoad], first: SessionLoad
@@ -252,8 +273,9 @@ class LoadGovernor:
         if outcome.teaches:
             if outcome.rounds:
                 self._note_tree(outcome)
-                part_ns = (outcome.draft_ns + outcome.pass_ns) / len(outcome.rounds)
-                self.sessions.note_reads(self._lessons.read_ns(outcome), part_ns)
+                if outcome.read_ns or outcome.has_draft_reads:
+                    part_ns = (outcome.draft_ns + outcome.pass_ns) / len(outcome.rounds)
+                    self.sessions.note_reads(self._lessons.read_ns(outcome), part_ns)
             branched = self._lessons.note(outcome)
             if branched is not None:
                 self._planning.trees.note_draft(*branched)

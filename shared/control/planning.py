@@ -37,8 +37,10 @@ MAX_REPLAN_STEPS = 4
 TUNED_REPLAN_STEPS = 4
 # While nobody drafts: a plain step shows little, and is short beside a look.
 PLAIN_REPLAN_STEPS = 8
-# Where besides nothing was read since: a look would find what the last did, but for the costs.
+# Where besides nothing was read since: a look would find what the last did, but for the costs. So
+# each such look in a row is followed by twice as many steps, up to so many times as many.
 DEAF_REPLAN_STEPS = 32
+MAX_DEAF = 4
 # Looks that what was read is heard in: a plan has to be better in so many to be taken.
 NUM_HEARD = 2
 # Branches are sought for chains that come so near to the best one.
@@ -79,6 +81,7 @@ class Planning:
         self._is_tuned = False
         self._num_looks = 0
         self._num_to_hear = 0
+        self._deaf_steps = DEAF_REPLAN_STEPS
         self._reader: CostReader | None = None
 
     @property
@@ -94,6 +97,7 @@ class Planning:
     def hear(self) -> None:
         """Note that a step showed something of an arm, or that a session may draft again."""
         self._num_to_hear = NUM_HEARD
+        self._deaf_steps = DEAF_REPLAN_STEPS
 
     @property
     def due_step(self) -> int:
@@ -105,7 +109,7 @@ class Planning:
             return self._planned_step + TUNED_REPLAN_STEPS
         if self.is_drafting:
             return self._planned_step + min(MAX_REPLAN_STEPS, REPLAN_STEPS + half)
-        num_steps = PLAIN_REPLAN_STEPS if self._num_to_hear else DEAF_REPLAN_STEPS
+        num_steps = PLAIN_REPLAN_STEPS if self._num_to_hear else self._deaf_steps
         return self._planned_step + num_steps + half
 
     def plan(self, asked: PlanQuestion, step_index: int) -> PlanView:
@@ -170,6 +174,10 @@ class Planning:
         """Look at plans; return the one that is in force from this step on."""
         loads, view = asked.loads, self.view
         is_fresh, self._is_fresh = self._is_fresh, False
+        if is_fresh:
+            self._deaf_steps = DEAF_REPLAN_STEPS
+        elif not self._num_to_hear:
+            self._deaf_steps = min(2 * self._deaf_steps, MAX_DEAF * DEAF_REPLAN_STEPS)
         self._num_to_hear = max(0, self._num_to_hear - 1)
         self._planned_keys, self._planned_step = keys, step_index
         arms = _arms_of(loads)

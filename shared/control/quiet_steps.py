@@ -20,11 +20,18 @@ class QuietSteps:
         """Begin with nothing decided."""
         self._loads: Sequence[SessionLoad] | None = None
         self._decisions: list[Decision] = []
+        self._free_keys: tuple[str, ...] = ()
+
+    @property
+    def free_keys(self) -> tuple[str, ...] | None:
+        """The sessions of which there is something to decide; None where nothing holds."""
+        return None if self._loads is None else self._free_keys
 
     def begin(self, loads: Sequence[SessionLoad], decisions: list[Decision]) -> None:
         """Let decisions hold for these loads, if all are plain."""
         if all(each.is_off for each in decisions):
             self._loads, self._decisions = loads, decisions
+            self._free_keys = tuple(load.key for load in loads if load.is_free)
 
     def end(self) -> None:
         """Let nothing hold: the next step is decided anew."""

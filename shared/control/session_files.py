@@ -177,7 +177,9 @@ class SessionFiles:
         if each.observation is None or each.key not in self.book:
             return False
         arm = arm_in_use(each.decision) if each.num_drafted else off_arm
-        return self.book.note(each.key, each.observation, arm or None)
+        return self.book.note(
+            each.key, each.observation, arm or None, is_drafting=each.num_drafted > 0
+        )
 
     def note_reads(self, read_ns: int, part_ns: float) -> None:
         """Take what reading exits took in a step, and one session's part of that step."""

@@ -146,7 +146,8 @@ class StepCosts:
         predicted_ns = self._pass_pace.factor * self._read(parts)
         is_mature = all(curve.num_measured(rows) >= NUM_MATURE for rows, _ in parts)
         error = self._pass_pace.note(log(ns / predicted_ns), is_mature=is_mature)
-        if is_mature:
+        # Plain and prompt rows alone run all layers: they hang on no share.
+        if is_mature and any(rows_by_resume_layer):
             self._correct_shares(rows_by_resume_layer, error)
         curve.correct(parts, error)
 

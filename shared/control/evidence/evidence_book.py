@@ -96,30 +96,43 @@ class EvidenceBook:
         page = self._pages.pop(key, None)
         if page is not None:
             self._learn(page)
+            page.schedule.note_end()
 
-    def note(self, key: str, observation: Observation, exit_in_use: int | None) -> bool:
+    def note(
+        self,
+        key: str,
+        observation: Observation,
+        exit_in_use: int | None,
+        *,
+        is_drafting: bool = False,
+    ) -> bool:
         """Take a round of an open session; return whether its text was found to have changed.
 
         Args:
             key: the session's id.
             observation: what the round's exits showed.
             exit_in_use: the exit that drafts; of an off session the best candidate, or None.
+            is_drafting: whether the round had a draft.
 
         Raises:
             ValueError: an exit's reads are not one per position.
         """
         page = self._pages[key]
         has_changed = page.evidence.note(observation, exit_in_use)
-        page.schedule.note_round(observation.num_positions)
-        for counts in (page.branches, self._branches.setdefault(page.source, {})):
-            for arm, reads in observation.reads.items():
-                ranks = observation.miss_ranks.get(arm, ())
-                counts.setdefault(arm, BranchCounts()).note(reads, ranks)
+        page.schedule.note_round(observation.num_positions, is_drafting=is_drafting)
+        if observation.reads:
+            self._note_branches(page, observation)
         if has_changed:
             page.schedule.begin_burst()
         if page.evidence.num_positions >= page.num_learned + LEARN_POSITIONS:
             self._learn(page)
         return has_changed
+
+    def _note_branches(self, page: "_Page", observation: Observation) -> None:
+        for counts in (page.branches, self._branches.setdefault(page.source, {})):
+            for arm, reads in observation.reads.items():
+                ranks = observation.miss_ranks.get(arm, ())
+                counts.setdefault(arm, BranchCounts()).note(reads, ranks)
 
     def session(self, key: str) -> SessionEvidence:
         """Return an open session's evidence."""

@@ -12,12 +12,18 @@ NUM_GIVEN_AT_FIRST = 16
 # The shortest burst, in rounds, and so the shortest period: always.
 MIN_BURST_ROUNDS = 4
 COST_RATE = 0.1
+# Sessions in a row that hardly drafted, behind which those to come are read more seldom: paid
+# bursts have this part of their share, and one session in so many is given a first one.
+NUM_IN_VAIN = 8
+NUM_SHARING = 4
+# Of a session's rounds, for it to have hardly drafted: trials alone are fewer.
+FEW_DRAFTS = 1 / 16
 
 
 class ShadowPace:
     """Costs of rounds and of their shadow, shared by the sessions of a cell, and their sums."""
 
-    __slots__ = ("busy_us", "given_us", "paid_us", "round_us", "shadow_us")
+    __slots__ = ("_num_in_vain", "busy_us", "given_us", "paid_us", "round_us", "shadow_us")
 
     def __init__(self) -> None:
         """Begin without costs: no period is known."""
@@ -27,6 +33,7 @@ class ShadowPace:
         self.busy_us = 0.0
         self.given_us = 0.0
         self.paid_us = 0.0
+        self._num_in_vain = 0
 
     def note_cost(self, shadow_us: float, round_us: float) -> None:
         """Take what full shadow added to one session's round, and what the round took.
@@ -45,13 +52,27 @@ class ShadowPace:
         self.shadow_us += COST_RATE * (shadow_us - self.shadow_us)
         self.round_us += COST_RATE * (round_us - self.round_us)
 
+    def note_end(self, num_rounds: int, num_drafting: int) -> None:
+        """Take a session that could have drafted, and in how many of its rounds it did."""
+        is_in_vain = num_drafting <= FEW_DRAFTS * num_rounds
+        self._num_in_vain = self._num_in_vain + 1 if is_in_vain else 0
+
     @property
-    def period(self) -> int | None:
-        """Rounds from the start of one burst to the next; None before any cost is known."""
+    def is_in_vain(self) -> bool:
+        """Whether what was read of late led to next to no drafts."""
+        return self._num_in_vain >= NUM_IN_VAIN
+
+    @property
+    def max_share(self) -> float:
+        """Of its time, what a session that begins now may spend on paid bursts."""
+        return MAX_SHARE / NUM_SHARING if self.is_in_vain else MAX_SHARE
+
+    def period(self, max_share: float = MAX_SHARE) -> int | None:
+        """Return the rounds from one burst to the next; None before any cost is known."""
         if self.shadow_us is None:
             return None
         paid_us = MIN_BURST_ROUNDS * self.shadow_us
-        return max(MIN_BURST_ROUNDS, ceil(paid_us / (MAX_SHARE * self.round_us)))
+        return max(MIN_BURST_ROUNDS, ceil(paid_us / (max_share * self.round_us)))
 
     @property
     def may_give(self) -> bool:
@@ -64,7 +85,7 @@ class ShadowPace:
     @property
     def is_always(self) -> bool:
         """Whether every round may be shadowed within the share."""
-        return self.period == MIN_BURST_ROUNDS
+        return self.shadow_us is not None and self.shadow_us <= MAX_SHARE * self.round_us
 
     @property
     def share(self) -> float:

@@ -5,13 +5,17 @@
     paid     one burst per period of rounds, at an offset that differs between sessions, as long as
              paid bursts stay within their share of the session's time
 
+Where session after session did not draft, one in four is given a first burst, and paid ones are a
+quarter as many: what they show is next to nothing then, and plain text waits for it.
+
 A burst lasts at least 4 rounds in a row and 16 positions. What is read is fixed before the round,
-from counters, costs and a hash, and never from what exits showed: else the counts would be biased.
+from counters, costs and a hash, and never from what the session's exits showed: else the counts
+would be biased.
 """
 
 from zlib import crc32
 
-from shared.control.evidence.shadow_pace import MAX_SHARE, MIN_BURST_ROUNDS, ShadowPace
+from shared.control.evidence.shadow_pace import MIN_BURST_ROUNDS, NUM_SHARING, ShadowPace
 
 MIN_BURST_POSITIONS = 16
 
@@ -24,8 +28,11 @@ class ShadowSchedule:
         "_burst_rounds",
         "_busy_us",
         "_hash",
+        "_is_asked",
         "_is_full",
+        "_max_share",
         "_next_round",
+        "_num_drafting",
         "_pace",
         "_paid_us",
         "_round_index",
@@ -40,8 +47,12 @@ class ShadowSchedule:
         """
         self._hash = crc32(key.encode())
         self._pace = pace
+        self._max_share = pace.max_share
         self._round_index = 0
-        self._burst = _Burst(is_given=True) if pace.may_give else None
+        self._num_drafting = 0
+        self._is_asked = False
+        is_its_turn = not pace.is_in_vain or self._hash % NUM_SHARING == 0
+        self._burst = _Burst(is_given=True) if is_its_turn and pace.may_give else None
         # How long the last burst was, and so probably the next one.
         self._burst_rounds = MIN_BURST_ROUNDS
         self._next_round = -1
@@ -66,11 +77,13 @@ class ShadowSchedule:
             is_pressed: requests queue and passes are compute-bound: nothing is read. A burst that
                 is given is put off or begun again later, any other is lost.
         """
+        self._is_asked = True
         self._is_full = not is_pressed and self._is_due()
         return self._is_full
 
-    def note_round(self, num_positions: int) -> None:
+    def note_round(self, num_positions: int, *, is_drafting: bool = False) -> None:
         """Take the round that was planned last; without a plan none of its exits were read."""
+        self._num_drafting += is_drafting
         self._busy_us += self._pace.round_us
         self._pace.busy_us += self._pace.round_us
         if self._is_full:
@@ -80,6 +93,11 @@ class ShadowSchedule:
             self._burst = _Burst(is_given=True) if self._burst.is_given else None
         self._is_full = False
         self._round_index += 1
+
+    def note_end(self) -> None:
+        """Let sessions to come be read more seldom, if this and others before it did not draft."""
+        if self._is_asked and self._round_index:
+            self._pace.note_end(self._round_index, self._num_drafting)
 
     def _note_full_round(self, num_positions: int) -> None:
         burst = self._burst = self._burst or _Burst(is_given=False)
@@ -98,15 +116,15 @@ class ShadowSchedule:
     def _is_due(self) -> bool:
         if self._burst is not None or self._pace.is_always:
             return True
-        period = self._pace.period
-        if period is None:
-            return False
         if self._next_round < self._round_index:
+            period = self._pace.period(self._max_share)
+            if period is None:
+                return False
             self._next_round = self._round_index + (self._hash - self._round_index) % period
         if self._next_round > self._round_index:
             return False
         wished_us = self._burst_rounds * (self._pace.shadow_us or 0.0)
-        return self._paid_us + wished_us <= MAX_SHARE * self._busy_us
+        return self._paid_us + wished_us <= self._max_share * self._busy_us
 
 
 class _Burst:

@@ -4,7 +4,8 @@
     bits        oldest ............. newest        known, match by exit; round starts
     confidence  one byte per exit and position, round(255 * c)
 
-Bits live in whole numbers, the newest lowest: taking a round is a shift.
+Bits live in whole numbers, the newest lowest: taking a round is a shift. Rounds in which nothing
+was read are counted, and shifted in with the next that was.
 """
 
 from collections.abc import Iterable
@@ -23,13 +24,15 @@ MIN_RUN = 4
 class TapeRing:
     """Knows at most the last 256 positions; a session's tape ends with it."""
 
-    __slots__ = ("_round_starts", "_tracks", "num_positions")
+    __slots__ = ("_num_unread", "_round_starts", "_tracks", "num_positions")
 
     def __init__(self, exits: Iterable[int]) -> None:
         """Begin empty; exits that turn up later in observations are taken in."""
         # All that were ever noted, those that fell out included.
         self.num_positions = 0
         self._round_starts = 0
+        # The last ones, at which nothing was read: no track has them yet.
+        self._num_unread = 0
         self._tracks = {exit_layer: _Track() for exit_layer in exits}
 
     def __len__(self) -> int:
@@ -41,11 +44,24 @@ class TapeRing:
         num_new = observation.num_positions
         if not num_new:
             return
+        starts = (self._round_starts << num_new) | (1 << (num_new - 1))
+        self._round_starts = starts & _MASK
+        if observation.reads:
+            self._note_reads(observation)
+        else:
+            self._num_unread += num_new
+        self.num_positions += num_new
+
+    def _note_reads(self, observation: Observation) -> None:
+        """Take what was read, behind the positions before it at which nothing was."""
+        num_new, num_unread_before = observation.num_positions, min(self._num_unread, NUM_POSITIONS)
+        self._num_unread = 0
         for exit_layer in observation.reads:
             if exit_layer not in self._tracks:
                 self._tracks[exit_layer] = _Track()
         for exit_layer, track in self._tracks.items():
-            known, match, confidences = track.known, track.match, track.confidences
+            known, match = track.known << num_unread_before, track.match << num_unread_before
+            confidences = track.confidences
             position = self.num_positions
             for read in observation.reads.get(exit_layer, ()):
                 known <<= 1
@@ -58,17 +74,20 @@ class TapeRing:
             num_unread = num_new - (position - self.num_positions)
             track.known = (known << num_unread) & _MASK
             track.match = (match << num_unread) & _MASK
-        starts = (self._round_starts << num_new) | (1 << (num_new - 1))
-        self._round_starts = starts & _MASK
-        self.num_positions += num_new
 
     def recent(self, exit_layer: int, num_positions: int) -> tuple[int, int]:
         """Return of the last positions how many the exit was read at, and how many matched."""
         track = self._tracks.get(exit_layer)
         if track is None:
             return 0, 0
+        known, match = self._now(track)
         mask = (1 << num_positions) - 1
-        return (track.known & mask).bit_count(), (track.match & mask).bit_count()
+        return (known & mask).bit_count(), (match & mask).bit_count()
+
+    def _now(self, track: "_Track") -> tuple[int, int]:
+        """Return a track's bits of what is known and what matched, up to the last position."""
+        num_unread = min(self._num_unread, NUM_POSITIONS)
+        return (track.known << num_unread) & _MASK, (track.match << num_unread) & _MASK
 
     def round_starts(self) -> list[bool]:
         """Return of each position held, oldest first, whether a round began with it."""
@@ -87,12 +106,13 @@ class TapeRing:
         track = self._tracks.get(exit_layer)
         if track is None or not self.num_positions:
             return []
-        match = self._bits(track.match)
+        known, match_bits = self._now(track)
+        match = self._bits(match_bits)
         start = (self.num_positions - len(self)) % NUM_POSITIONS
         confidences = track.confidences[start:] + track.confidences[:start]
         runs: list[ExitTrack] = []
         num_left = max_known
-        for found in reversed(list(finditer("1+", self._bits(track.known)))):
+        for found in reversed(list(finditer("1+", self._bits(known)))):
             first, end = max(found.start(), found.end() - num_left), found.end()
             if end - first < max(1, min_len):
                 continue

@@ -31,7 +31,7 @@ class VirtualRounds:
     Rather than all old counts fading, every new one weighs more than those before it.
     """
 
-    __slots__ = ("_counts", "_memory", "_num_places", "_unit", "totals")
+    __slots__ = ("_counts", "_is_cut", "_memory", "_num_places", "_unit", "totals")
 
     def __init__(
         self, exits: Iterable[int], num_places: int = NUM_PLACES, memory: float = MEMORY
@@ -40,6 +40,8 @@ class VirtualRounds:
         self._num_places = num_places
         self._memory = memory
         self._unit = 1.0
+        # Whether no exit is within a round: nothing was read in the last one.
+        self._is_cut = True
         self.totals = PlaceTotals()
         self._counts: dict[int, _ExitCounts] = {}
         for exit_layer in exits:
@@ -60,6 +62,19 @@ class VirtualRounds:
         for _ in range(observation.num_positions):
             self._unit /= self._memory
             units.append(self._unit)
+        if observation.reads:
+            self._note_reads(observation, units)
+        elif units and not self._is_cut:
+            self._is_cut = True
+            for counts in self._counts.values():
+                counts.cut()
+        if self._unit > MAX_UNIT:
+            for counts in self._counts.values():
+                counts.scale(1.0 / self._unit)
+            self._unit = 1.0
+
+    def _note_reads(self, observation: Observation, units: list[float]) -> None:
+        self._is_cut = False
         for exit_layer in observation.reads:
             if exit_layer not in self._counts:
                 self._open(exit_layer)
@@ -69,13 +84,8 @@ class VirtualRounds:
                 counts.note(reads, units)
             elif units:
                 counts.cut()
-        if observation.reads:
-            self.totals.num_positions += observation.num_positions
-            self.totals.num_sessions = 1
-        if self._unit > MAX_UNIT:
-            for counts in self._counts.values():
-                counts.scale(1.0 / self._unit)
-            self._unit = 1.0
+        self.totals.num_positions += observation.num_positions
+        self.totals.num_sessions = 1
 
     def reached(self, exit_layer: int) -> list[float]:
         """Return R[1] .. R[J] of an exit; zeros if it was never read."""

@@ -38,6 +38,7 @@ class HardText:
     def __init__(self) -> None:
         self.governor = LoadGovernor(StepCosts(12))
         self.num_looks = 0
+        self.num_held = 0
         look = self.governor._planning._keeper.choose
 
         def counted(*arguments: object, **options: object) -> object:
@@ -46,11 +47,20 @@ class HardText:
 
         self.governor._planning._keeper.choose = counted  # type: ignore[method-assign, assignment]
 
-    def run(self, num_steps: int, *, is_read: bool) -> list[Decision]:
-        """Run steps, in each of which the exit is read, or in none but of drafts."""
-        found = []
+    def run(self, num_steps: int, *, is_read: bool, asks_always: bool = True) -> list[Decision]:
+        """Run steps, in each of which the exit is read, or in none but of drafts.
+
+        asks_always: also where a step goes on like the one before.
+        """
+        found: list[Decision] = []
         for _ in range(num_steps):
-            (decision,) = self.governor.decide(LOADS)
+            if not asks_always and found and self.governor.goes_on():
+                assert found[-1].is_off
+                decision = found[-1]
+                self.num_held += 1
+            else:
+                (decision,) = self.governor.decide(LOADS)
+                self.governor.shadow(LOADS, [decision])
             found.append(decision)
             k = 0 if decision.is_off else decision.max_draft_len
             reads = {2: [Read(False, 0.5)]} if k or is_read else {}
@@ -92,3 +102,30 @@ def test_a_session_whose_guard_lets_it_go_is_looked_at_soon() -> None:
     session.num_looks = 0
     session.run(PLAIN_REPLAN_STEPS, is_read=False)
     assert session.num_looks >= 1
+
+
+def test_steps_that_go_on_decide_what_would_have_been_decided() -> None:
+    always, seldom = HardText(), HardText()
+    expected = always.run(1000, is_read=False)
+    assert seldom.run(1000, is_read=False, asks_always=False) == expected
+    assert any(not each.is_off for each in expected[200:]), "nothing was ever tried"
+    assert seldom.num_held > 800
+
+
+def test_no_step_goes_on_beside_drafts_or_before_anything_was_decided() -> None:
+    governor = HardText().governor
+    assert not governor.goes_on()
+    session = HardText()
+    session.run(400, is_read=False)
+    decisions = session.run(1, is_read=False)
+    while decisions[-1].is_off:
+        decisions = session.run(1, is_read=False)
+    assert not session.governor.goes_on()
+
+
+def test_sessions_that_may_not_draft_go_on_for_ever() -> None:
+    session = HardText()
+    session.run(400, is_read=False)
+    load = replace(LOADS[0], wished=PLAIN_DECISION)
+    session.governor.decide([load])
+    assert all(session.governor.goes_on() for _ in range(1000))

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from shared.control.evidence.shadow_pace import ShadowPace
+from shared.control.evidence.shadow_pace import NUM_IN_VAIN, ShadowPace
 from shared.control.evidence.shadow_schedule import ShadowSchedule
 
 
@@ -52,10 +52,10 @@ def test_a_burst_is_given_after_an_alarm() -> None:
 
 
 def test_the_period_follows_from_costs() -> None:
-    assert ShadowPace().period is None
-    assert pace_of(100.0, 4000.0).period == 10
-    assert pace_of(101.0, 4000.0).period == 11
-    assert pace_of(40.0, 4000.0).period == 4
+    assert ShadowPace().period() is None
+    assert pace_of(100.0, 4000.0).period() == 10
+    assert pace_of(101.0, 4000.0).period() == 11
+    assert pace_of(40.0, 4000.0).period() == 4
     assert pace_of(0.0, 4000.0).is_always
 
 
@@ -134,3 +134,57 @@ def test_the_plan_depends_on_counters_and_costs_alone() -> None:
     lens = [random.randrange(1, 9) for _ in range(2000)]
     plans = [run(ShadowSchedule("a", pace_of(500.0, 4000.0)), lens) for _ in range(2)]
     assert plans[0] == plans[1]
+
+
+def end_in_vain(pace: ShadowPace, num_sessions: int) -> None:
+    """Let sessions end that could have drafted and did not."""
+    for index in range(num_sessions):
+        schedule = ShadowSchedule(f"vain-{index}", pace)
+        run(schedule, [1] * 200)
+        schedule.note_end()
+
+
+def test_behind_sessions_that_did_not_draft_others_are_read_a_quarter_as_often() -> None:
+    pace, calm = (pace_of(100.0, 2000.0) for _ in range(2))
+    end_in_vain(pace, NUM_IN_VAIN)
+    assert pace.is_in_vain
+    keys = [f"session-{index}" for index in range(40)]
+    seldom, often = (
+        [run(ShadowSchedule(key, each), [1] * 4000) for key in keys] for each in (pace, calm)
+    )
+    num_seldom, num_often = (sum(map(sum, plans)) for plans in (seldom, often))
+    assert 0.15 * num_often < num_seldom < 0.35 * num_often
+    # One in four is read at once, and by its hash: not by what another one showed.
+    num_given = sum(plan[0] for plan in seldom)
+    assert 4 <= num_given <= 16
+
+
+def test_a_session_that_drafts_lets_others_be_read_as_ever() -> None:
+    pace = pace_of(100.0, 2000.0)
+    end_in_vain(pace, NUM_IN_VAIN)
+    schedule = ShadowSchedule("a", pace)
+    for _ in range(100):
+        schedule.plan_round()
+        schedule.note_round(4, is_drafting=True)
+    schedule.note_end()
+    assert not pace.is_in_vain
+
+
+def test_trials_alone_are_no_drafts_to_speak_of() -> None:
+    pace = pace_of(100.0, 2000.0)
+    end_in_vain(pace, NUM_IN_VAIN)
+    schedule = ShadowSchedule("a", pace)
+    for index in range(100):
+        schedule.plan_round()
+        schedule.note_round(1, is_drafting=index % 32 == 0)
+    schedule.note_end()
+    assert pace.is_in_vain
+
+
+def test_sessions_that_may_not_draft_say_nothing() -> None:
+    pace = pace_of(100.0, 2000.0)
+    for index in range(2 * NUM_IN_VAIN):
+        schedule = ShadowSchedule(f"plain-{index}", pace)
+        schedule.note_round(1)
+        schedule.note_end()
+    assert not pace.is_in_vain
