@@ -8,7 +8,7 @@
 `replay` records what every exit says along texts of the model, measures what steps take, and
 replays every policy over them. `live` measures policies against static settings through a gateway,
 compares their counts with recorded texts, and tells what processes and messages take; give `replay`
-these two figures to let it reckon with them. Drives `shortstack bench record-tapes`, `policies` and
+these figures to let it reckon with them. Drives `shortstack bench record-tapes`, `policies` and
 `policies-live` as a user would, and writes bench/results/control-WHAT-NAME-MACHINE.json. Run `live`
 on a machine that does nothing else; the load average is kept with the result.
 """
@@ -91,6 +91,7 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session-len", type=int, default=900)
     parser.add_argument("--hand-over-ms", type=float, default=0.0)
     parser.add_argument("--overhead-ms", type=float, default=0.0)
+    parser.add_argument("--draft-stretch", type=float, default=0.0)
     parser.add_argument("--plot", type=absolute, help="a PNG")
 
 
@@ -131,6 +132,7 @@ def replay(options: argparse.Namespace, tapes: Path, out: Path) -> Result:
     words: list[object] = ["--tapes", tapes, "--model", options.model, "--exits", options.exits]
     words += ["--num-threads", options.num_threads, "--session-len", options.session_len]
     words += ["--hand-over-ms", options.hand_over_ms, "--overhead-ms", options.overhead_ms]
+    words += ["--draft-stretch", options.draft_stretch]
     for name, value in (
         ("policies", options.contenders),
         ("costs", options.costs),

@@ -64,6 +64,7 @@ BENCHES = (
     Entry("methods", "shortstack.bench.methods.command:command", "Compare all ways to draft."),
     Entry("kangaroo", "shortstack.bench.kangaroo:command", "Replay adapters beside raw exits."),
     Entry("telemetry", "shortstack.bench.telemetry:command", "Measure what telemetry costs."),
+    Entry("threads", "shortstack.bench.threads:command", "Measure threads fitted to passes."),
     Entry(
         "record-tapes",
         "shortstack.bench.control.record_tapes:command",

@@ -1,6 +1,7 @@
 """What the steps of a replay take: the truth that controllers have to find out. Pure.
 
-    draft phase   H + sum over its steps: layers [0, E) on rows active, head on those drafting
+    draft phase   H + stretch * sum over its steps: layers [0, E) on rows active, head on those
+                  drafting, and what the first steps take longer than those behind them
     verify pass   V(E, n), rows that enter at several layers in bands:
 
     layers      0 ............ E_1 ............ E_2 ........ L, head
@@ -62,10 +63,13 @@ class StepTimes:
     closing_ns: by (E, sessions): layers [0, E) alone.
     verify_ns: by (E, rows): layers [E, L), head and choice, rows of one session; E = 0 is there.
     head_ns: by rows: norm, head and choice alone; empty: reading an exit takes nothing.
+    first_steps_ns: by (E, step from 1): what the first steps of a phase take longer: while others
+        verified, what they read has left the cache; empty: nothing.
     chance_ns: by sessions: what it adds to a draft step that their drafts tell chances; empty:
         nothing.
     session_layer_ns: what each further session of a pass takes more in each layer.
-    hand_over_ns: of a draft phase; overhead_ns: of every step.
+    hand_over_ns: of a draft phase; overhead_ns: of every step; draft_stretch: how many times as
+        long draft steps take between processes.
 
     Raises:
         ValueError: nothing was measured from layer 0 on, so there is no plain step.
@@ -76,10 +80,12 @@ class StepTimes:
     closing_ns: Mapping[tuple[int, int], float]
     verify_ns: Mapping[tuple[int, int], float]
     head_ns: Mapping[int, float] = field(default_factory=dict)
+    first_steps_ns: Mapping[tuple[int, int], float] = field(default_factory=dict)
     chance_ns: Mapping[int, float] = field(default_factory=dict)
     session_layer_ns: float = 0.0
     hand_over_ns: float = 0.0
     overhead_ns: float = 0.0
+    draft_stretch: float = 1.0
 
     def __post_init__(self) -> None:
         if 0 not in {layer for layer, _ in self.verify_ns}:
@@ -116,11 +122,13 @@ class StepTimes:
         return found
 
     def _phase_ns(self, drafts: Sequence[DraftLoad]) -> float:
-        total_ns = self.hand_over_ns
+        steps_ns = 0.0
         for step in range(1, max(each.draft_len for each in drafts) + 2):
             active = [each for each in drafts if each.draft_len + 1 >= step]
-            total_ns += self._draft_step_ns(active, step)
-        return total_ns
+            deepest = max(each.exit_layer for each in active)
+            steps_ns += self._draft_step_ns(active, step)
+            steps_ns += self.first_steps_ns.get((deepest, step), 0.0)
+        return self.hand_over_ns + self.draft_stretch * steps_ns
 
     def _draft_step_ns(self, active: Sequence[DraftLoad], step: int) -> float:
         """Return the time of one step; a session in its closing step reads other exits alone."""

@@ -8,7 +8,7 @@ from typing import Any
 from shared.control.replay.step_times import StepTimes
 from shortstack.errors import UsageError
 
-PAIRS = ("draft_ns", "closing_ns", "verify_ns")
+PAIRS = ("draft_ns", "closing_ns", "verify_ns", "first_steps_ns")
 SINGLES = ("head_ns", "chance_ns")
 
 
@@ -28,8 +28,9 @@ def times_from_json(values: dict[str, Any]) -> StepTimes:
     Raises:
         ValueError, TypeError, KeyError: these are none.
     """
+    # Files of before there were chances, or first steps, have none.
+    values = {"first_steps_ns": {}} | values
     pairs = {name: {_pair(key): ns for key, ns in values[name].items()} for name in PAIRS}
-    # Those of before there were chances have none.
     singles = {
         name: {int(rows): ns for rows, ns in values.get(name, {}).items()} for name in SINGLES
     }

@@ -8,7 +8,7 @@ stack did; times of steps (--costs) tell what its processes and messages take.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -20,10 +20,9 @@ from shortstack import options
 from shortstack.bench.arguments import parse_numbers, publish
 from shortstack.bench.control.contenders import GOODPUT_NAME
 from shortstack.bench.control.costs_file import read_times
-from shortstack.bench.control.live import LivePlan, LiveRun, run_live
+from shortstack.bench.control.live import LivePlan, run_live
 from shortstack.bench.control.live_acceptance import judge_live
 from shortstack.bench.control.live_figures import (
-    Fit,
     added_ttft_ms,
     check_arms,
     fit_processes,
@@ -38,9 +37,6 @@ from shortstack.exits.options import require_writable
 from shortstack.exits.prompts import lazy_encode
 from shortstack.progress import StartProgress
 from shortstack.running import run_command
-
-if TYPE_CHECKING:
-    from shared.control.replay.step_times import StepTimes
 
 
 def command(
@@ -90,9 +86,10 @@ def command(
         on_turn = progress.add_bar("decoding", plan.num_turns)
         run = run_command(run_live(plan, on_turn, progress.observe))
     contenders = plan.contenders()
-    fit, fitted = _fit(run, plan, times)
+    bare = replace(times, hand_over_ns=0.0, overhead_ns=0.0, draft_stretch=1.0) if times else None
+    fit = fit_processes(run.samples, contenders, bare) if bare else None
     kinds = kinds_found(run.samples, contenders)
-    checks = check_arms(run.samples, contenders, fitted, held)
+    checks = check_arms(run.samples, contenders, bare, held)
     num_differing = num_mismatches(run.samples)
     ttft_ms = added_ttft_ms(run.samples, plan.policies)
     report = LiveReport(
@@ -128,15 +125,3 @@ def _tapes(folder: Path | None, max_new_tokens: int) -> dict[str, Tape]:
         if each.text.tape.num_tokens + 1 + each.text.tape.num_unused == max_new_tokens
         and not each.header.sampling["temperature"]
     }
-
-
-def _fit(
-    run: LiveRun, plan: LivePlan, times: "StepTimes | None"
-) -> "tuple[Fit | None, StepTimes | None]":
-    """Return what processes and messages take, and the times with it."""
-    if times is None:
-        return None, None
-    bare = replace(times, hand_over_ns=0.0, overhead_ns=0.0)
-    fit = fit_processes(run.samples, plan.contenders(), bare)
-    fitted = replace(bare, hand_over_ns=fit.hand_over_ns, overhead_ns=fit.overhead_ns)
-    return fit, fitted

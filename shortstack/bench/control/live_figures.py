@@ -7,9 +7,10 @@ that it is judged by, which flatters it by what luck gave the luckiest of many.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import linear_regression, median
+from typing import NamedTuple
 
-from shared.control.replay.step_times import StepTimes
+from shared.control.replay.step_times import DraftLoad, StepTimes
 from shared.speculation.tape import Tape, replay
 from shared.speculation.vocabulary import Decision, SpeculationSummary
 from shortstack.bench.control.plays import SLOWER
@@ -19,6 +20,8 @@ PLAIN_NAME = "plain"
 ALL_KINDS = "all"
 NS_PER_S = 1e9
 NS_PER_MS = 1e6
+# Settings with drafts that hand-over and stretch are told apart by.
+MIN_FITTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class LiveKind:
 class ArmCheck:
     """A static setting live and replayed. ns: of a round in the mean; counts: prompts compared.
 
-    predicted_ns: by measured costs, hand-over and overhead fitted to all settings; None without.
+    predicted_ns: by measured costs; what they take between processes is told by the others. None
+    without costs.
     """
 
     name: str
@@ -154,40 +158,108 @@ def live_round_ns(samples: Sequence[Sample]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What steps take between processes beyond what they take in one, in ns."""
+    """What steps take between processes beyond what they take in one.
+
+    overhead_ns: of a step; hand_over_ns: of a draft phase; draft_stretch: how many times as long
+    its steps take.
+    """
 
     overhead_ns: float
     hand_over_ns: float
+    draft_stretch: float = 1.0
+
+    def on(self, times: StepTimes) -> StepTimes:
+        """Return bare times as they are between processes."""
+        return replace(
+            times,
+            overhead_ns=self.overhead_ns,
+            hand_over_ns=self.hand_over_ns,
+            draft_stretch=self.draft_stretch,
+        )
+
+
+class _MeanRound(NamedTuple):
+    """A setting's rounds in the mean: how many have drafts, and what they take in one process.
+
+    bare_ns: passes, without overhead; steps_ns: of a draft phase, without hand-over and stretch.
+    """
+
+    draft_share: float
+    bare_ns: float
+    steps_ns: float
 
 
 def fit_processes(samples: Samples, arms: Sequence[LiveContender], times: StepTimes) -> Fit:
-    """Fit overhead to plain decoding, and the hand-over to the middle of all drafting settings."""
-    overhead_ns = live_round_ns(samples[PLAIN_NAME]) - times.pass_ns({0: 1}, 1)
-    gaps = [
-        live_round_ns(samples[each.name]) - _mean_round_ns(samples[each.name], each.arm, times)
-        for each in arms
-        if each.arm is not None and not each.arm.is_off
-    ]
-    return Fit(max(0.0, overhead_ns), max(0.0, median(gaps) - overhead_ns) if gaps else 0.0)
+    """Fit overhead to plain decoding, hand-over and stretch to the draft phases of settings.
+
+    Both by least squares over all drafting settings; from fewer than three the hand-over alone.
+
+    Args:
+        samples: by contender.
+        arms: contenders; those that draft by a static setting are fitted to.
+        times: in one process, bare.
+    """
+    overhead_ns = max(0.0, live_round_ns(samples[PLAIN_NAME]) - times.pass_ns({0: 1}, 1))
+    points: list[tuple[float, float]] = []
+    for each in arms:
+        if each.arm is None or each.arm.is_off:
+            continue
+        found = _mean_round(samples[each.name], each.arm, times)
+        if found is not None and found.draft_share:
+            gap_ns = live_round_ns(samples[each.name]) - found.bare_ns - overhead_ns
+            points.append((found.steps_ns, gap_ns / found.draft_share))
+    return Fit(overhead_ns, *_fit_phases(points))
 
 
-def _mean_round_ns(samples: Sequence[Sample], arm: Decision, times: StepTimes) -> float:
-    """Return what the rounds of a setting take in one process, plain and shorter ones included.
+def _fit_phases(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return hand-over and stretch from (steps in one process, phase between processes), ns."""
+    if len({steps_ns for steps_ns, _ in points}) < MIN_FITTED:
+        gaps = [phase_ns - steps_ns for steps_ns, phase_ns in points]
+        return (max(0.0, median(gaps)) if gaps else 0.0), 1.0
+    steps, phases = zip(*points, strict=True)
+    line = linear_regression(steps, phases)
+    if line.intercept >= 0.0 and line.slope > 0.0:
+        return line.intercept, line.slope
+    # Noise: a phase is no shorter than its steps.
+    return 0.0, median(phase_ns / steps_ns for steps_ns, phase_ns in points)
+
+
+def _mean_round(samples: Sequence[Sample], arm: Decision, times: StepTimes) -> _MeanRound | None:
+    """Return the rounds of a setting, plain and shorter ones included; None without any.
 
     Drafts that the end of a text cut short count as the mean draft.
     """
     did = rounds_of(samples)
     num_rounds = did.num_drafts + did.num_plain_rounds
     if not num_rounds:
-        return 0.0
-    drafted_ns = 0.0
+        return None
+    draft_share = did.num_drafts / num_rounds
+    bare_ns = (1.0 - draft_share) * times.pass_ns({0: 1}, 1)
+    steps_ns = 0.0
     if did.num_drafts:
         mean_len = did.num_draft_tokens / did.num_drafts
-        low, share = int(mean_len), mean_len % 1.0
-        drafted_ns = (1 - share) * times.round_ns(arm.exit_layer, max(1, low))
-        drafted_ns += share * times.round_ns(arm.exit_layer, low + 1)
-    plain_ns = times.round_ns(0, 0)
-    return (did.num_drafts * drafted_ns + did.num_plain_rounds * plain_ns) / num_rounds
+        low, part = int(mean_len), mean_len % 1.0
+        for draft_len, share in ((max(1, low), 1.0 - part), (low + 1, part)):
+            rows = {arm.exit_layer: draft_len + 1}
+            bare_ns += draft_share * share * times.pass_ns(rows, 1)
+            steps_ns += share * times.draft_phase_ns([DraftLoad(arm.exit_layer, draft_len)])
+    return _MeanRound(draft_share, bare_ns, steps_ns)
+
+
+def _predicted_ns(
+    samples: Samples,
+    name: str,
+    arm: Decision,
+    others: Sequence[LiveContender],
+    times: StepTimes | None,
+) -> float | None:
+    """Return a setting's mean round as its replay has it, by what others take between processes."""
+    found = _mean_round(samples[name], arm, times) if times is not None else None
+    if times is None or found is None:
+        return None
+    fit = fit_processes(samples, others, times)
+    phase_ns = fit.hand_over_ns + fit.draft_stretch * found.steps_ns
+    return found.bare_ns + fit.overhead_ns + found.draft_share * phase_ns
 
 
 def check_arms(
@@ -201,7 +273,8 @@ def check_arms(
     Args:
         samples: by contender.
         arms: contenders; those without a static setting are passed over.
-        times: with hand-over and overhead; None: speeds are not compared.
+        times: in one process, bare; None: speeds are not compared. A setting's own rounds are not
+            among those that its prediction is fitted to.
         tapes: by prompt id, of the same prompts and limits; counts of others are not compared.
     """
     checks = []
@@ -210,7 +283,8 @@ def check_arms(
             continue
         own, arm = samples[each.name], each.arm
         held = [s for s in own if s.prompt_id in tapes and arm.exit_layer in _exits(tapes, s)]
-        predicted_ns = _mean_round_ns(own, arm, times) if times is not None else None
+        others = [other for other in arms if other is not each]
+        predicted_ns = _predicted_ns(samples, each.name, arm, others, times)
         num_differing = sum(_differs(s, tapes[s.prompt_id], arm) for s in held)
         checks.append(
             ArmCheck(each.name, live_round_ns(own), predicted_ns, len(held), num_differing)

@@ -1,13 +1,16 @@
 """What steps take on this machine, in this process: the truth of a replay. Imported late: torch.
 
 Medians of interleaved runs at one context length, never derived from layer counts, then moved onto
-lines over the layers as `shared.speculation.cost_fit` does. Between processes a step takes more;
-that is measured on a real stack and given as hand-over and overhead.
+lines over the layers as `shared.speculation.cost_fit` does. As on a stack, where each worker waits
+for the other: drafts and the passes that verify them run behind a pause, steps of a draft in a row,
+and plain passes in a row. Between processes a step takes more; that is measured on a real stack and
+given as hand-over, overhead and stretch.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
@@ -30,6 +33,13 @@ NUM_SESSIONS = (1, 2, 4, 8, 16)
 NUM_ROWS = (1, 2, 3, 4, 5, 7, 9, 12, 16, 18, 24, 32, 48, 64, 96, 144)
 HEAD_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 NUM_WARM_UPS = 2
+# What a worker waits for the other, about.
+PAUSE_S = 0.008
+# Draft steps in a row that are timed, and behind so many of them they take as long as any.
+NUM_STEPS = 10
+NUM_FIRST_STEPS = 6
+# Plain passes in a row, of which the last is timed.
+NUM_IN_A_ROW = 3
 CONTEXT_LEN = 192
 GREEDY = SamplingParams()
 
@@ -91,6 +101,26 @@ class _Parts:
         return pack_rows(sessions, self._stack.rope_table_P1C)
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Jobs that are timed alike: behind a pause, so many times in a row."""
+
+    jobs: dict[Hashable, Callable[[], object]]
+    pause_s: float
+    num_in_a_row: int
+
+    def run(self, job: Callable[[], object]) -> list[int]:
+        """Run a job; return its times, ns."""
+        if self.pause_s:
+            time.sleep(self.pause_s)
+        times = []
+        for _ in range(self.num_in_a_row):
+            started_ns = time.perf_counter_ns()
+            job()
+            times.append(time.perf_counter_ns() - started_ns)
+        return times
+
+
 def measure_step_times(
     stack: LayerStack,
     exits: Sequence[int],
@@ -107,24 +137,40 @@ def measure_step_times(
     # A short context leaves room for fewer rows of one session.
     all_rows = [n for n in NUM_ROWS if n <= max(most, stack.config.max_context_len // 2)]
     parts = _Parts(stack, most, max(all_rows))
-    jobs: dict[Hashable, Callable[[], object]] = {}
+    phases: dict[Hashable, Callable[[], object]] = {}
     for exit_layer in exits:
         for b in NUM_SESSIONS:
-            jobs["draft", exit_layer, b] = partial(parts.draft, exit_layer, b, by_chance=False)
-            jobs["telling", exit_layer, b] = partial(parts.draft, exit_layer, b, by_chance=True)
-            jobs["closing", exit_layer, b] = partial(parts.layers, exit_layer, b)
-    for entry in (0, *exits):
-        for num_rows in all_rows:
-            jobs["verify", entry, num_rows] = partial(parts.verify, entry, 1, num_rows)
-    jobs["apart"] = partial(parts.verify, 0, most, 1)
+            phases["draft", exit_layer, b] = partial(parts.draft, exit_layer, b, by_chance=False)
+            phases["telling", exit_layer, b] = partial(parts.draft, exit_layer, b, by_chance=True)
+            phases["closing", exit_layer, b] = partial(parts.layers, exit_layer, b)
+    passes: dict[Hashable, Callable[[], object]] = {
+        ("verify", entry, num_rows): partial(parts.verify, entry, 1, num_rows)
+        for entry in exits
+        for num_rows in all_rows
+    }
+    plain: dict[Hashable, Callable[[], object]] = {
+        ("verify", 0, num_rows): partial(parts.verify, 0, 1, num_rows) for num_rows in all_rows
+    }
+    plain["apart"] = partial(parts.verify, 0, most, 1)
     for num_rows in HEAD_ROWS:
-        jobs["head", num_rows] = partial(parts.head, num_rows)
+        plain["head", num_rows] = partial(parts.head, num_rows)
+    groups = (
+        _Group(phases, PAUSE_S, NUM_STEPS),
+        _Group(passes, PAUSE_S, 1),
+        _Group(plain, 0.0, NUM_IN_A_ROW),
+    )
     with torch.inference_mode():
-        ns = _time_interleaved(jobs, num_runs, progress)
+        runs = _time_interleaved(groups, num_runs, progress)
+    ns = {name: median(steps[NUM_FIRST_STEPS:] or steps[-1:]) for name, steps in runs.items()}
     telling_ns = {
         b: median(ns["telling", e, b] - ns["draft", e, b] for e in exits) for b in NUM_SESSIONS
     }
     apart_ns = (ns["apart"] - ns["verify", 0, most]) / ((most - 1) * last)
+    first_steps_ns = {
+        (e, step): max(0.0, runs["draft", e, 1][step - 1] - ns["draft", e, 1])
+        for e in exits
+        for step in range(1, NUM_FIRST_STEPS + 1)
+    }
     return smooth(
         StepTimes(
             num_layers=last,
@@ -132,6 +178,7 @@ def measure_step_times(
             closing_ns={(e, b): ns["closing", e, b] for e in exits for b in NUM_SESSIONS},
             verify_ns={(e, n): ns["verify", e, n] for e in (0, *exits) for n in all_rows},
             head_ns={n: ns["head", n] for n in HEAD_ROWS},
+            first_steps_ns=first_steps_ns,
             chance_ns={b: max(0.0, more_ns) for b, more_ns in telling_ns.items()},
             session_layer_ns=max(0.0, apart_ns),
         )
@@ -139,17 +186,21 @@ def measure_step_times(
 
 
 def _time_interleaved(
-    jobs: dict[Hashable, Callable[[], object]], num_runs: int, progress: Progress
-) -> dict[Hashable, float]:
-    samples: dict[Hashable, list[int]] = {name: [] for name in jobs}
+    groups: Sequence[_Group], num_runs: int, progress: Progress
+) -> dict[Hashable, list[float]]:
+    """Return the median times of every job, one for each time in a row."""
+    samples: dict[Hashable, list[list[int]]] = defaultdict(list)
     for run_index in range(NUM_WARM_UPS + num_runs):
-        for name, job in jobs.items():
-            started_ns = time.perf_counter_ns()
-            job()
-            if run_index >= NUM_WARM_UPS:
-                samples[name].append(time.perf_counter_ns() - started_ns)
+        for group in groups:
+            for name, job in group.jobs.items():
+                times = group.run(job)
+                if run_index >= NUM_WARM_UPS:
+                    samples[name].append(times)
         progress("measuring", run_index + 1, NUM_WARM_UPS + num_runs)
-    return {name: float(median(values)) for name, values in samples.items()}
+    return {
+        name: [float(median(each)) for each in zip(*runs, strict=True)]
+        for name, runs in samples.items()
+    }
 
 
 def smooth(times: StepTimes) -> StepTimes:
@@ -170,4 +221,10 @@ def smooth(times: StepTimes) -> StepTimes:
         line = fit_line([(e, times.verify_ns[e, n]) for e in entries])
         for e in entries:
             verify[e, n] = before[e] = max(before[e], line.at(e))
-    return replace(times, closing_ns=closing, draft_ns=drafting, verify_ns=verify)
+    first: dict[tuple[int, int], float] = {}
+    for step in sorted({step for _, step in times.first_steps_ns}):
+        line = fit_line([(e, times.first_steps_ns[e, step]) for e in exits])
+        first |= {(e, step): line.at(e) for e in exits}
+    return replace(
+        times, closing_ns=closing, draft_ns=drafting, verify_ns=verify, first_steps_ns=first
+    )

@@ -61,6 +61,9 @@ def command(
     overhead_ms: Annotated[
         float, typer.Option(min=0, help="Milliseconds of every step beside its pass.")
     ] = 0.0,
+    draft_stretch: Annotated[
+        float, typer.Option(min=0, help="Times as long as draft steps take between processes.")
+    ] = 0.0,
     cost_runs: Annotated[int, typer.Option(min=1, help="Times that each part is timed.")] = 9,
     num_threads: Annotated[
         int, typer.Option(min=0, help="Compute threads; 0: as workers have.")
@@ -82,9 +85,8 @@ def command(
         recordings = _recordings(tapes, model, prompts, limit, max_new_tokens, num_threads)
         check_exits(wanted, recordings)
         times = _times(costs, model, wanted, cost_runs, num_threads, bars)
-        setup = Setup(
-            _between_processes(times, hand_over_ms, overhead_ms), wanted, _class_of(recordings)
-        )
+        between = _between_processes(times, hand_over_ms, overhead_ms, draft_stretch)
+        setup = Setup(between, wanted, _class_of(recordings))
         plan = Plan(setup, names, session_len)
         found = evaluate(plan, [each.text for each in recordings], bars.tell)
     header = recordings[0].header
@@ -191,7 +193,9 @@ def _times(
     )
 
 
-def _between_processes(times: "StepTimes", hand_over_ms: float, overhead_ms: float) -> "StepTimes":
+def _between_processes(
+    times: "StepTimes", hand_over_ms: float, overhead_ms: float, draft_stretch: float
+) -> "StepTimes":
     """Add what was given; what a file says holds where nothing was."""
     from dataclasses import replace
 
@@ -199,4 +203,5 @@ def _between_processes(times: "StepTimes", hand_over_ms: float, overhead_ms: flo
         times,
         hand_over_ns=hand_over_ms * NS_PER_MS or times.hand_over_ns,
         overhead_ns=overhead_ms * NS_PER_MS or times.overhead_ns,
+        draft_stretch=draft_stretch or times.draft_stretch,
     )

@@ -131,13 +131,13 @@ def test_the_json_is_complete_and_its_times_can_be_used_again(report: ReplayRepo
     assert len(values["acceptance"]) == 14
     again = times_from_json(values["times"])
     assert again.round_ns(2, 4) == pytest.approx(SETUP.times.round_ns(2, 4), rel=1e-3)
-    times = replace(SETUP.times, chance_ns={1: 2.0, 4: 6.0})
+    times = replace(SETUP.times, chance_ns={1: 2.0, 4: 6.0}, first_steps_ns={(2, 1): 3.0})
     assert times_from_json(times_to_json(times)) == times
 
 
 def test_times_of_before_there_were_chances_are_read() -> None:
     values = times_to_json(SETUP.times)
-    del values["chance_ns"]
+    del values["chance_ns"], values["first_steps_ns"], values["draft_stretch"]
     assert times_from_json(values) == SETUP.times
 
 

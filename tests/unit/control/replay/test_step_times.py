@@ -104,3 +104,20 @@ def test_swept_costs_know_what_steps_take() -> None:
             phase_ns = costs.draft_ns(exit_layer, size, 4)
             expected = times.draft_phase_ns([DraftLoad(exit_layer, 4)] * size)
             assert phase_ns == pytest.approx(expected, rel=0.1)
+
+
+def test_first_steps_of_a_phase_take_longer_by_what_the_deepest_exit_lost() -> None:
+    bare = make_times()
+    times = replace(bare, first_steps_ns={(2, 1): 50.0, (2, 2): 20.0, (4, 1): 90.0})
+    one, two = DraftLoad(2, 1), DraftLoad(4, 3)
+    assert times.draft_phase_ns([one]) == pytest.approx(bare.draft_phase_ns([one]) + 70.0)
+    assert times.draft_phase_ns([one, two]) == pytest.approx(bare.draft_phase_ns([one, two]) + 90.0)
+    assert times.pass_ns({2: 3}, 1) == bare.pass_ns({2: 3}, 1)
+
+
+def test_between_processes_the_steps_of_a_phase_are_stretched_and_its_hand_over_is_not() -> None:
+    bare = make_times()
+    times = replace(bare, draft_stretch=1.5)
+    steps_ns = bare.draft_phase_ns([DraftLoad(2, 4)]) - bare.hand_over_ns
+    expected = bare.hand_over_ns + 1.5 * steps_ns
+    assert times.draft_phase_ns([DraftLoad(2, 4)]) == pytest.approx(expected)
