@@ -91,7 +91,7 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session-len", type=int, default=900)
     parser.add_argument("--hand-over-ms", type=float, default=0.0)
     parser.add_argument("--overhead-ms", type=float, default=0.0)
-    parser.add_argument("--draft-stretch", type=float, default=0.0)
+    parser.add_argument("--stretch", type=float, default=0.0)
     parser.add_argument("--plot", type=absolute, help="a PNG")
 
 
@@ -132,7 +132,7 @@ def replay(options: argparse.Namespace, tapes: Path, out: Path) -> Result:
     words: list[object] = ["--tapes", tapes, "--model", options.model, "--exits", options.exits]
     words += ["--num-threads", options.num_threads, "--session-len", options.session_len]
     words += ["--hand-over-ms", options.hand_over_ms, "--overhead-ms", options.overhead_ms]
-    words += ["--draft-stretch", options.draft_stretch]
+    words += ["--stretch", options.stretch]
     for name, value in (
         ("policies", options.contenders),
         ("costs", options.costs),

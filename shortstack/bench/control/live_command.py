@@ -86,7 +86,7 @@ def command(
         on_turn = progress.add_bar("decoding", plan.num_turns)
         run = run_command(run_live(plan, on_turn, progress.observe))
     contenders = plan.contenders()
-    bare = replace(times, hand_over_ns=0.0, overhead_ns=0.0, draft_stretch=1.0) if times else None
+    bare = replace(times, hand_over_ns=0.0, overhead_ns=0.0, stretch=1.0) if times else None
     fit = fit_processes(run.samples, contenders, bare) if bare else None
     kinds = kinds_found(run.samples, contenders)
     checks = check_arms(run.samples, contenders, bare, held)

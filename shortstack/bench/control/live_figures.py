@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import linear_regression, median
 from typing import NamedTuple
 
-from shared.control.replay.step_times import DraftLoad, StepTimes
+from shared.control.replay.step_times import StepTimes
 from shared.speculation.tape import Tape, replay
 from shared.speculation.vocabulary import Decision, SpeculationSummary
 from shortstack.bench.control.plays import SLOWER
@@ -160,13 +160,13 @@ def live_round_ns(samples: Sequence[Sample]) -> float:
 class Fit:
     """What steps take between processes beyond what they take in one.
 
-    overhead_ns: of a step; hand_over_ns: of a draft phase; draft_stretch: how many times as long
-    its steps take.
+    overhead_ns: of a step; hand_over_ns: of a draft phase; stretch: how many times as long draft
+    steps and passes take.
     """
 
     overhead_ns: float
     hand_over_ns: float
-    draft_stretch: float = 1.0
+    stretch: float = 1.0
 
     def on(self, times: StepTimes) -> StepTimes:
         """Return bare times as they are between processes."""
@@ -174,54 +174,54 @@ class Fit:
             times,
             overhead_ns=self.overhead_ns,
             hand_over_ns=self.hand_over_ns,
-            draft_stretch=self.draft_stretch,
+            stretch=self.stretch,
         )
 
 
 class _MeanRound(NamedTuple):
-    """A setting's rounds in the mean: how many have drafts, and what they take in one process.
-
-    bare_ns: passes, without overhead; steps_ns: of a draft phase, without hand-over and stretch.
-    """
+    """A setting's rounds in the mean: how many have drafts, and what they take in one process."""
 
     draft_share: float
-    bare_ns: float
-    steps_ns: float
+    ns: float
 
 
 def fit_processes(samples: Samples, arms: Sequence[LiveContender], times: StepTimes) -> Fit:
-    """Fit overhead to plain decoding, hand-over and stretch to the draft phases of settings.
+    """Fit what rounds take between processes to plain decoding and to settings that draft.
 
-    Both by least squares over all drafting settings; from fewer than three the hand-over alone.
+        plain = overhead + stretch * P              round = plain + hand-over + stretch * (c - P)
+
+    with P and c, what a plain and a drafting round take in one process. By least squares over the
+    settings; from fewer than three the hand-over alone, with a stretch of 1.
 
     Args:
         samples: by contender.
         arms: contenders; those that draft by a static setting are fitted to.
         times: in one process, bare.
     """
-    overhead_ns = max(0.0, live_round_ns(samples[PLAIN_NAME]) - times.pass_ns({0: 1}, 1))
+    plain_ns, alone_ns = live_round_ns(samples[PLAIN_NAME]), times.pass_ns({0: 1}, 1)
     points: list[tuple[float, float]] = []
     for each in arms:
         if each.arm is None or each.arm.is_off:
             continue
         found = _mean_round(samples[each.name], each.arm, times)
         if found is not None and found.draft_share:
-            gap_ns = live_round_ns(samples[each.name]) - found.bare_ns - overhead_ns
-            points.append((found.steps_ns, gap_ns / found.draft_share))
-    return Fit(overhead_ns, *_fit_phases(points))
+            gap_ns = live_round_ns(samples[each.name]) - plain_ns
+            more_ns = found.ns - alone_ns
+            points.append((more_ns / found.draft_share, gap_ns / found.draft_share))
+    hand_over_ns, stretch = _fit_line(points)
+    return Fit(max(0.0, plain_ns - stretch * alone_ns), hand_over_ns, stretch)
 
 
-def _fit_phases(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return hand-over and stretch from (steps in one process, phase between processes), ns."""
-    if len({steps_ns for steps_ns, _ in points}) < MIN_FITTED:
-        gaps = [phase_ns - steps_ns for steps_ns, phase_ns in points]
-        return (max(0.0, median(gaps)) if gaps else 0.0), 1.0
-    steps, phases = zip(*points, strict=True)
-    line = linear_regression(steps, phases)
-    if line.intercept >= 0.0 and line.slope > 0.0:
-        return line.intercept, line.slope
-    # Noise: a phase is no shorter than its steps.
-    return 0.0, median(phase_ns / steps_ns for steps_ns, phase_ns in points)
+def _fit_line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return height and slope of a line, neither below 0; of few points the slope is 1."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    if len(set(xs)) < MIN_FITTED:
+        return max(0.0, median(y - x for x, y in points)) if points else 0.0, 1.0
+    line = linear_regression(xs, ys)
+    if line.intercept < 0.0:
+        # Noise: a round takes no less than what it is made of.
+        line = linear_regression(xs, ys, proportional=True)
+    return line.intercept, max(0.0, line.slope)
 
 
 def _mean_round(samples: Sequence[Sample], arm: Decision, times: StepTimes) -> _MeanRound | None:
@@ -234,16 +234,13 @@ def _mean_round(samples: Sequence[Sample], arm: Decision, times: StepTimes) -> _
     if not num_rounds:
         return None
     draft_share = did.num_drafts / num_rounds
-    bare_ns = (1.0 - draft_share) * times.pass_ns({0: 1}, 1)
-    steps_ns = 0.0
+    ns = (1.0 - draft_share) * times.round_ns(0, 0)
     if did.num_drafts:
         mean_len = did.num_draft_tokens / did.num_drafts
         low, part = int(mean_len), mean_len % 1.0
-        for draft_len, share in ((max(1, low), 1.0 - part), (low + 1, part)):
-            rows = {arm.exit_layer: draft_len + 1}
-            bare_ns += draft_share * share * times.pass_ns(rows, 1)
-            steps_ns += share * times.draft_phase_ns([DraftLoad(arm.exit_layer, draft_len)])
-    return _MeanRound(draft_share, bare_ns, steps_ns)
+        ns += draft_share * (1.0 - part) * times.round_ns(arm.exit_layer, max(1, low))
+        ns += draft_share * part * times.round_ns(arm.exit_layer, low + 1)
+    return _MeanRound(draft_share, ns)
 
 
 def _predicted_ns(
@@ -254,12 +251,11 @@ def _predicted_ns(
     times: StepTimes | None,
 ) -> float | None:
     """Return a setting's mean round as its replay has it, by what others take between processes."""
-    found = _mean_round(samples[name], arm, times) if times is not None else None
-    if times is None or found is None:
+    if times is None:
         return None
-    fit = fit_processes(samples, others, times)
-    phase_ns = fit.hand_over_ns + fit.draft_stretch * found.steps_ns
-    return found.bare_ns + fit.overhead_ns + found.draft_share * phase_ns
+    fitted = fit_processes(samples, others, times).on(times)
+    found = _mean_round(samples[name], arm, fitted)
+    return found.ns if found is not None else None
 
 
 def check_arms(

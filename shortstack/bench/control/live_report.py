@@ -55,7 +55,7 @@ class LiveReport:
             yield (
                 f"between processes: overhead {self.fit.overhead_ns / NS_PER_MS:.2f} ms a step,"
                 f" hand-over {self.fit.hand_over_ns / NS_PER_MS:.2f} ms a draft phase,"
-                f" whose steps take {self.fit.draft_stretch:.2f} times as long"
+                f" draft steps and passes {self.fit.stretch:.2f} times as long"
             )
         for check in self.checks:
             yield from self._check_lines(check)

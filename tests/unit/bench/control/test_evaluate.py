@@ -137,7 +137,7 @@ def test_the_json_is_complete_and_its_times_can_be_used_again(report: ReplayRepo
 
 def test_times_of_before_there_were_chances_are_read() -> None:
     values = times_to_json(SETUP.times)
-    del values["chance_ns"], values["first_steps_ns"], values["draft_stretch"]
+    del values["chance_ns"], values["first_steps_ns"], values["stretch"]
     assert times_from_json(values) == SETUP.times
 
 

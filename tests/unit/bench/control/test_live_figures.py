@@ -129,7 +129,7 @@ def test_what_processes_take_is_told_from_what_steps_take() -> None:
     assert fit.overhead_ns == pytest.approx(1.2 * MS - times.round_ns(0, 0))
     # From one setting the hand-over alone is told, beside the one that the times have.
     assert fit.hand_over_ns == pytest.approx(0.8 * MS - fit.overhead_ns)
-    assert fit.draft_stretch == 1.0
+    assert fit.stretch == 1.0
 
 
 def test_settings_are_pinned_and_goodput_is_what_the_server_does_on_its_own() -> None:
@@ -158,8 +158,8 @@ STEP_TIMES = make_times(overhead_us=0.0)
 def served_samples(hand_over_ms: float, stretch: float, overhead_ms: float) -> Samples:
     """Return ten rounds of every setting, on a stack where drafting takes so much longer."""
     bare = replace(STEP_TIMES, hand_over_ns=0.0)
-    between = replace(bare, hand_over_ns=hand_over_ms * MS, draft_stretch=stretch)
-    plain_ms = STEP_TIMES.round_ns(0, 0) / MS + overhead_ms
+    between = replace(bare, hand_over_ns=hand_over_ms * MS, stretch=stretch)
+    plain_ms = between.round_ns(0, 0) / MS + overhead_ms
     found = {
         "plain": [sample("a1", 10 * plain_ms, did=SpeculationSummary(num_plain_rounds=11))],
     }
@@ -179,7 +179,7 @@ def test_hand_over_and_stretch_are_told_apart_by_settings_of_different_lengths()
     fit = fit_processes(found, [LiveContender("plain", PLAIN_DECISION), *arms], bare)
     assert fit.overhead_ns == pytest.approx(0.3 * MS)
     assert fit.hand_over_ns == pytest.approx(0.7 * MS)
-    assert fit.draft_stretch == pytest.approx(1.4)
+    assert fit.stretch == pytest.approx(1.4)
     assert all(
         check.live_ns == pytest.approx(check.predicted_ns)
         for check in check_arms(found, arms, bare, {})
@@ -204,4 +204,4 @@ def test_phases_shorter_than_their_steps_have_no_hand_over() -> None:
     bare = replace(STEP_TIMES, hand_over_ns=0.0)
     fit = fit_processes(served_samples(-0.05, 1.4, 0.3), arms, bare)
     assert fit.hand_over_ns == 0.0
-    assert fit.draft_stretch > 0.0
+    assert fit.stretch > 0.0

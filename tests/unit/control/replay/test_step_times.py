@@ -115,9 +115,10 @@ def test_first_steps_of_a_phase_take_longer_by_what_the_deepest_exit_lost() -> N
     assert times.pass_ns({2: 3}, 1) == bare.pass_ns({2: 3}, 1)
 
 
-def test_between_processes_the_steps_of_a_phase_are_stretched_and_its_hand_over_is_not() -> None:
+def test_between_processes_steps_and_passes_are_stretched_and_the_hand_over_is_not() -> None:
     bare = make_times()
-    times = replace(bare, draft_stretch=1.5)
+    times = replace(bare, stretch=1.5)
     steps_ns = bare.draft_phase_ns([DraftLoad(2, 4)]) - bare.hand_over_ns
     expected = bare.hand_over_ns + 1.5 * steps_ns
     assert times.draft_phase_ns([DraftLoad(2, 4)]) == pytest.approx(expected)
+    assert times.pass_ns({2: 5}, 1, 2) == pytest.approx(1.5 * bare.pass_ns({2: 5}, 1, 2))
