@@ -218,9 +218,11 @@ def smooth(times: StepTimes) -> StepTimes:
     entries = sorted({e for e, _ in times.verify_ns})
     before = dict.fromkeys(entries, 0.0)
     for n in sorted({n for _, n in times.verify_ns}):
-        line = fit_line([(e, times.verify_ns[e, n]) for e in entries])
+        line = fit_line([(e, times.verify_ns[e, n]) for e in exits])
         for e in entries:
-            verify[e, n] = before[e] = max(before[e], line.at(e))
+            # Plain passes follow each other, without a pause: they are on no line with the others.
+            ns = line.at(e) if e else times.verify_ns[0, n]
+            verify[e, n] = before[e] = max(before[e], ns)
     first: dict[tuple[int, int], float] = {}
     for step in sorted({step for _, step in times.first_steps_ns}):
         line = fit_line([(e, times.first_steps_ns[e, step]) for e in exits])
