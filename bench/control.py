@@ -37,8 +37,6 @@ def main(arguments: Sequence[str]) -> None:
             options.limit, options.max_new_tokens = options.live_limit, options.live_max_new_tokens
         file = measure(what, options)
         verdicts += read(file)["acceptance"]
-        # What the replay measured is what live rounds are compared with.
-        options.costs = options.costs or file
     print(verdict_table(verdicts))
 
 
@@ -91,7 +89,8 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session-len", type=int, default=900)
     parser.add_argument("--hand-over-ms", type=float, default=0.0)
     parser.add_argument("--overhead-ms", type=float, default=0.0)
-    parser.add_argument("--stretch", type=float, default=0.0)
+    parser.add_argument("--draft-stretch", type=float, default=0.0)
+    parser.add_argument("--pass-stretch", type=float, default=0.0)
     parser.add_argument("--plot", type=absolute, help="a PNG")
 
 
@@ -132,7 +131,7 @@ def replay(options: argparse.Namespace, tapes: Path, out: Path) -> Result:
     words: list[object] = ["--tapes", tapes, "--model", options.model, "--exits", options.exits]
     words += ["--num-threads", options.num_threads, "--session-len", options.session_len]
     words += ["--hand-over-ms", options.hand_over_ms, "--overhead-ms", options.overhead_ms]
-    words += ["--stretch", options.stretch]
+    words += ["--draft-stretch", options.draft_stretch, "--pass-stretch", options.pass_stretch]
     for name, value in (
         ("policies", options.contenders),
         ("costs", options.costs),
@@ -149,8 +148,7 @@ def live(options: argparse.Namespace, tapes: Path, out: Path) -> Result:
     words: list[object] = [*texts(options), "--exits", options.exits, "--tapes", tapes]
     words += ["--draft-lens", options.draft_lens, "--policies", options.policies]
     words += ["--repeats", options.repeats, "--warm-up-tokens", options.warm_up_tokens]
-    if options.costs:
-        words += ["--costs", options.costs]
+    words += ["--costs", options.costs] if options.costs else ["--measure-costs"]
     shortstack("bench", "policies-live", *words, "--out", out)
     return read(out)
 

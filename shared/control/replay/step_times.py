@@ -8,7 +8,8 @@
     rows        n_0            n_0 + n_1        n_0 + n_1 + n_2
     time        V(0) - V(E_1)  V(E_1) - V(E_2)  V(E_2)               at the rows above
 
-Between processes, where each waits for the other, steps and passes take `stretch` times as long.
+Between processes, where each waits for the other, draft steps and passes take longer, each by a
+stretch of its own.
 
 Reading another exit at some rows takes those rows through norm, head and choice beside the others.
 All times in ns, measured (`shared.speculation.cost_model` for one session, a sweep for more).
@@ -70,8 +71,8 @@ class StepTimes:
     chance_ns: by sessions: what it adds to a draft step that their drafts tell chances; empty:
         nothing.
     session_layer_ns: what each further session of a pass takes more in each layer.
-    hand_over_ns: of a draft phase; overhead_ns: of every step; stretch: how many times as long as
-        measured draft steps and passes take.
+    hand_over_ns: of a draft phase; overhead_ns: of every step; draft_stretch, pass_stretch: how
+        many times as long as measured draft steps and passes take.
 
     Raises:
         ValueError: nothing was measured from layer 0 on, so there is no plain step.
@@ -87,7 +88,8 @@ class StepTimes:
     session_layer_ns: float = 0.0
     hand_over_ns: float = 0.0
     overhead_ns: float = 0.0
-    stretch: float = 1.0
+    draft_stretch: float = 1.0
+    pass_stretch: float = 1.0
 
     def __post_init__(self) -> None:
         if 0 not in {layer for layer, _ in self.verify_ns}:
@@ -130,7 +132,7 @@ class StepTimes:
             deepest = max(each.exit_layer for each in active)
             steps_ns += self._draft_step_ns(active, step)
             steps_ns += self.first_steps_ns.get((deepest, step), 0.0)
-        return self.hand_over_ns + self.stretch * steps_ns
+        return self.hand_over_ns + self.draft_stretch * steps_ns
 
     def _draft_step_ns(self, active: Sequence[DraftLoad], step: int) -> float:
         """Return the time of one step; a session in its closing step reads other exits alone."""
@@ -178,7 +180,7 @@ class StepTimes:
             total_ns += band_ns
         share = self.num_layers - entries[0]
         total_ns += (num_sessions - 1) * self.session_layer_ns * share
-        return self.stretch * (total_ns + self.more_heads_ns(num_active, num_more_heads))
+        return self.pass_stretch * (total_ns + self.more_heads_ns(num_active, num_more_heads))
 
     def more_heads_ns(self, num_rows: int, num_more: int) -> float:
         """Return what more rows take in a head that has some already."""

@@ -74,8 +74,19 @@ class LiveRun:
     warm_up_tokens: dict[str, int]
 
 
-async def run_live(plan: LivePlan, on_turn: Callable[[], None], on_event: Observer) -> LiveRun:
+async def run_live(
+    plan: LivePlan,
+    on_turn: Callable[[], None],
+    on_event: Observer,
+    between: Callable[[], None] = lambda: None,
+) -> LiveRun:
     """Bring a stack up, let policies warm up, then let all take turns.
+
+    Args:
+        plan: what to compare.
+        on_turn: called behind every text that counts.
+        on_event: told what the stack's processes say.
+        between: called in a thread while nothing is decoded, before every repeat and at the end.
 
     Raises:
         StackError: the stack did not come up.
@@ -97,7 +108,7 @@ async def run_live(plan: LivePlan, on_turn: Callable[[], None], on_event: Observ
             name: await _warm_up(runners[name], plan.prompts, plan.num_warm_up_tokens)
             for name in plan.policies
         }
-        samples = await _take_turns(plan, runners, on_turn, stack)
+        samples = await _take_turns(plan, runners, on_turn, stack, between)
     return LiveRun(samples, warmed)
 
 
@@ -113,12 +124,17 @@ async def _warm_up(runner: GatewayRunner, prompts: Sequence[BenchPrompt], num_to
 
 
 async def _take_turns(
-    plan: LivePlan, runners: dict[str, GatewayRunner], on_turn: Callable[[], None], stack: Stack
+    plan: LivePlan,
+    runners: dict[str, GatewayRunner],
+    on_turn: Callable[[], None],
+    stack: Stack,
+    between: Callable[[], None],
 ) -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = {name: [] for name in runners}
     names = list(runners)
     turn = 0
     for _ in range(plan.repeats):
+        await asyncio.to_thread(between)
         for prompt in plan.prompts:
             first = turn % len(names)
             for name in (*names[first:], *names[:first]):
@@ -127,4 +143,5 @@ async def _take_turns(
             turn += 1
             stack.poll()
             await asyncio.sleep(0)
+    await asyncio.to_thread(between)
     return samples

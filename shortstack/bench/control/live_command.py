@@ -3,18 +3,22 @@
     shortstack bench policies-live --prompts FILE --exits 3,4 --draft-lens 2,4,8 --out live.json
 
 Recorded texts of the same prompts and limits (--tapes) are compared count by count with what the
-stack did; times of steps (--costs) tell what its processes and messages take.
+stack did. Times of steps tell what its processes and messages take: those of a file (--costs), or
+measured here in turn with the texts (--measure-costs), as machines have moods.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from shared.control.replay.yardsticks import static_arms
 from shared.speculation.tape import Tape
+from shared.speculation.vocabulary import SamplingParams
 from shared.telemetry.machine import describe_machine
 from shortstack import options
 from shortstack.bench.arguments import parse_numbers, publish
@@ -23,6 +27,7 @@ from shortstack.bench.control.costs_file import read_times
 from shortstack.bench.control.live import LivePlan, run_live
 from shortstack.bench.control.live_acceptance import judge_live
 from shortstack.bench.control.live_figures import (
+    Fit,
     added_ttft_ms,
     check_arms,
     fit_processes,
@@ -33,10 +38,17 @@ from shortstack.bench.control.live_report import LiveReport
 from shortstack.bench.control.options import DEFAULT_EXITS, default_prompts
 from shortstack.bench.prompts import read_bench_prompts
 from shortstack.checkpoint import require_model_dir
-from shortstack.exits.options import require_writable
+from shortstack.errors import UsageError
+from shortstack.exits.options import require_package, require_writable
 from shortstack.exits.prompts import lazy_encode
 from shortstack.progress import StartProgress
 from shortstack.running import run_command
+
+if TYPE_CHECKING:
+    from shortstack.bench.control.measure import StepMeter
+
+# Times that each step is timed before every repeat.
+NUM_COST_RUNS = 6
 
 
 def command(
@@ -59,6 +71,9 @@ def command(
     costs: Annotated[
         Path | None, typer.Option(help="JSON of times, or a result of policies.")
     ] = None,
+    measure_costs: Annotated[
+        bool, typer.Option("--measure-costs", help="Measure times before every repeat.")
+    ] = False,
     num_threads: options.NumThreads = None,
     out: Annotated[Path | None, typer.Option(help="Write everything into this JSON.")] = None,
     as_json: options.AsJson = False,
@@ -79,14 +94,20 @@ def command(
         num_warm_up_tokens=warm_up_tokens,
         num_threads=num_threads,
     )
+    if costs is not None and measure_costs:
+        raise UsageError("--costs and --measure-costs: take times from a file, or measure them")
     times = read_times(costs) if costs is not None else None
+    meter = _meter(plan, wanted) if measure_costs else None
     held = _tapes(tapes, max_new_tokens)
     machine = describe_machine()
     with StartProgress(Console(stderr=True, markup=False, highlight=False)) as progress:
         on_turn = progress.add_bar("decoding", plan.num_turns)
-        run = run_command(run_live(plan, on_turn, progress.observe))
+        between = partial(meter.run, NUM_COST_RUNS) if meter is not None else lambda: None
+        run = run_command(run_live(plan, on_turn, progress.observe, between))
+    if meter is not None:
+        times = meter.times()
     contenders = plan.contenders()
-    bare = replace(times, hand_over_ns=0.0, overhead_ns=0.0, stretch=1.0) if times else None
+    bare = Fit(0.0).on(replace(times, overhead_ns=0.0)) if times is not None else None
     fit = fit_processes(run.samples, contenders, bare) if bare else None
     kinds = kinds_found(run.samples, contenders)
     checks = check_arms(run.samples, contenders, bare, held)
@@ -102,6 +123,7 @@ def command(
         kinds=kinds,
         checks=checks,
         fit=fit,
+        times=fit.on(bare) if fit and bare else None,
         num_texts=sum(map(len, run.samples.values())),
         num_mismatches=num_differing,
         acceptance=judge_live(kinds, checks, num_differing, ttft_ms),
@@ -111,6 +133,18 @@ def command(
         for line in report.lines():
             console.print(line, soft_wrap=True)
     publish(report.to_json(), as_json, out)
+
+
+def _meter(plan: LivePlan, exits: Sequence[int]) -> "StepMeter":
+    """Load the model in this process as well, to measure steps of one session."""
+    require_package("torch", "worker", "shortstack bench policies-live --measure-costs")
+    from shortstack.bench.control.measure import NUM_ROWS, StepMeter
+    from shortstack.bench.control.record import RecordPlan, load
+
+    lone = RecordPlan(plan.model_dir, (), 2, SamplingParams(), num_threads=plan.num_threads or 0)
+    most = 1 + max(arm.max_draft_len for arm in plan.arms)
+    rows = [n for n in NUM_ROWS if n <= most] + [n for n in NUM_ROWS if n > most][:1]
+    return StepMeter(load(lone), tuple(sorted(set(exits))), (1,), rows)
 
 
 def _tapes(folder: Path | None, max_new_tokens: int) -> dict[str, Tape]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import linear_regression, median
 from typing import NamedTuple
 
-from shared.control.replay.step_times import StepTimes
+from shared.control.replay.step_times import DraftLoad, StepTimes
 from shared.speculation.tape import Tape, replay
 from shared.speculation.vocabulary import Decision, SpeculationSummary
 from shortstack.bench.control.plays import SLOWER
@@ -160,67 +160,64 @@ def live_round_ns(samples: Sequence[Sample]) -> float:
 class Fit:
     """What steps take between processes beyond what they take in one.
 
-    overhead_ns: of a step; hand_over_ns: of a draft phase; stretch: how many times as long draft
-    steps and passes take.
+    hand_over_ns: of a draft phase; draft_stretch, pass_stretch: how many times as long draft steps
+    and passes take, all that a step does beside them included.
     """
 
-    overhead_ns: float
     hand_over_ns: float
-    stretch: float = 1.0
+    draft_stretch: float = 1.0
+    pass_stretch: float = 1.0
 
     def on(self, times: StepTimes) -> StepTimes:
         """Return bare times as they are between processes."""
         return replace(
             times,
-            overhead_ns=self.overhead_ns,
             hand_over_ns=self.hand_over_ns,
-            stretch=self.stretch,
+            draft_stretch=self.draft_stretch,
+            pass_stretch=self.pass_stretch,
         )
 
 
 class _MeanRound(NamedTuple):
-    """A setting's rounds in the mean: how many have drafts, and what they take in one process."""
+    """A setting's rounds in the mean: how many have drafts, what drafts and what passes take."""
 
     draft_share: float
-    ns: float
+    draft_ns: float
+    pass_ns: float
 
 
 def fit_processes(samples: Samples, arms: Sequence[LiveContender], times: StepTimes) -> Fit:
     """Fit what rounds take between processes to plain decoding and to settings that draft.
 
-        plain = overhead + stretch * P              round = plain + hand-over + stretch * (c - P)
+        plain step    pass_stretch * V(0, 1)
+        round         pass_stretch * V(E, k+1) + hand-over + draft_stretch * draft steps
 
-    with P and c, what a plain and a drafting round take in one process. By least squares over the
-    settings; from fewer than three the hand-over alone, with a stretch of 1.
+    The last two by least squares over the settings; from fewer than three the hand-over alone.
 
     Args:
         samples: by contender.
         arms: contenders; those that draft by a static setting are fitted to.
         times: in one process, bare.
     """
-    plain_ns, alone_ns = live_round_ns(samples[PLAIN_NAME]), times.pass_ns({0: 1}, 1)
+    pass_stretch = live_round_ns(samples[PLAIN_NAME]) / times.pass_ns({0: 1}, 1)
     points: list[tuple[float, float]] = []
     for each in arms:
         if each.arm is None or each.arm.is_off:
             continue
         found = _mean_round(samples[each.name], each.arm, times)
         if found is not None and found.draft_share:
-            gap_ns = live_round_ns(samples[each.name]) - plain_ns
-            more_ns = found.ns - alone_ns
-            points.append((more_ns / found.draft_share, gap_ns / found.draft_share))
-    hand_over_ns, stretch = _fit_line(points)
-    return Fit(max(0.0, plain_ns - stretch * alone_ns), hand_over_ns, stretch)
+            phase_ns = live_round_ns(samples[each.name]) - pass_stretch * found.pass_ns
+            share = found.draft_share
+            points.append((found.draft_ns / share, phase_ns / share))
+    return Fit(*_fit_line(points), pass_stretch)
 
 
 def _fit_line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return height and slope of a line, neither below 0; of few points the slope is 1."""
+    """Return height and slope of a line, the slope not below 0; of few points it is 1."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
     if len(set(xs)) < MIN_FITTED:
-        return max(0.0, median(y - x for x, y in points)) if points else 0.0, 1.0
+        return median(y - x for x, y in points) if points else 0.0, 1.0
     line = linear_regression(xs, ys)
-    if line.intercept < 0.0:
-        # Noise: a round takes no less than what it is made of.
-        line = linear_regression(xs, ys, proportional=True)
     return line.intercept, max(0.0, line.slope)
 
 
@@ -234,13 +231,15 @@ def _mean_round(samples: Sequence[Sample], arm: Decision, times: StepTimes) -> _
     if not num_rounds:
         return None
     draft_share = did.num_drafts / num_rounds
-    ns = (1.0 - draft_share) * times.round_ns(0, 0)
+    draft_ns, pass_ns = 0.0, (1.0 - draft_share) * times.pass_ns({0: 1}, 1)
     if did.num_drafts:
         mean_len = did.num_draft_tokens / did.num_drafts
         low, part = int(mean_len), mean_len % 1.0
-        ns += draft_share * (1.0 - part) * times.round_ns(arm.exit_layer, max(1, low))
-        ns += draft_share * part * times.round_ns(arm.exit_layer, low + 1)
-    return _MeanRound(draft_share, ns)
+        for draft_len, share in ((max(1, low), 1.0 - part), (low + 1, part)):
+            load, rows = DraftLoad(arm.exit_layer, draft_len), {arm.exit_layer: draft_len + 1}
+            draft_ns += draft_share * share * times.draft_phase_ns([load])
+            pass_ns += draft_share * share * times.pass_ns(rows, 1)
+    return _MeanRound(draft_share, draft_ns, pass_ns)
 
 
 def _predicted_ns(
@@ -253,9 +252,11 @@ def _predicted_ns(
     """Return a setting's mean round as its replay has it, by what others take between processes."""
     if times is None:
         return None
-    fitted = fit_processes(samples, others, times).on(times)
-    found = _mean_round(samples[name], arm, fitted)
-    return found.ns if found is not None else None
+    found, fit = _mean_round(samples[name], arm, times), fit_processes(samples, others, times)
+    if found is None:
+        return None
+    phase_ns = found.draft_share * fit.hand_over_ns + fit.draft_stretch * found.draft_ns
+    return fit.pass_stretch * found.pass_ns + phase_ns
 
 
 def check_arms(

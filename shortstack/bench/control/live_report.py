@@ -1,11 +1,13 @@
 """A live comparison as one value: its JSON and its lines. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from shared.control.replay.step_times import StepTimes
 from shared.telemetry.machine import Machine
 from shortstack.bench.control.acceptance import Row
+from shortstack.bench.control.costs_file import times_to_json
 from shortstack.bench.control.live_figures import ArmCheck, Fit, LiveKind
 from shortstack.bench.control.replay_view import acceptance_lines
 from shortstack.bench.report import rounded_values
@@ -15,7 +17,7 @@ NS_PER_MS = 1e6
 
 @dataclass(frozen=True)
 class LiveReport:
-    """Everything. fit: None where no costs were given."""
+    """Everything. fit, times: None without costs; times as they are between processes."""
 
     machine: Machine
     model: str
@@ -26,6 +28,7 @@ class LiveReport:
     kinds: Sequence[LiveKind]
     checks: Sequence[ArmCheck]
     fit: Fit | None
+    times: StepTimes | None
     num_texts: int
     num_mismatches: int
     acceptance: Sequence[Row]
@@ -33,7 +36,10 @@ class LiveReport:
     def to_json(self) -> dict[str, Any]:
         """Return everything that is published, rounded."""
         rows = [asdict(row) | {"is_met": row.is_met} for row in self.acceptance]
-        values: dict[str, Any] = rounded_values(asdict(self) | {"acceptance": rows})
+        times = times_to_json(self.times) if self.times is not None else None
+        values: dict[str, Any] = rounded_values(
+            asdict(replace(self, times=None)) | {"times": times, "acceptance": rows}
+        )
         return values
 
     def lines(self) -> Iterator[str]:
@@ -53,9 +59,9 @@ class LiveReport:
         yield f"{self.num_mismatches} of {self.num_texts} texts differ from plain decoding's"
         if self.fit is not None:
             yield (
-                f"between processes: overhead {self.fit.overhead_ns / NS_PER_MS:.2f} ms a step,"
-                f" hand-over {self.fit.hand_over_ns / NS_PER_MS:.2f} ms a draft phase,"
-                f" draft steps and passes {self.fit.stretch:.2f} times as long"
+                f"between processes: passes {self.fit.pass_stretch:.2f} times as long, draft steps"
+                f" {self.fit.draft_stretch:.2f} times, and a hand-over of"
+                f" {self.fit.hand_over_ns / NS_PER_MS:.2f} ms"
             )
         for check in self.checks:
             yield from self._check_lines(check)

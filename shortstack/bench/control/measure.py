@@ -9,9 +9,10 @@ given as hand-over, overhead and stretch.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from statistics import median
 
 import torch
@@ -103,16 +104,20 @@ class _Parts:
 
 @dataclass(frozen=True)
 class _Group:
-    """Jobs that are timed alike: behind a pause, so many times in a row."""
+    """Jobs that are timed alike: so many times in a row.
+
+    other: what the other worker does before; the job waits for it as long, with its cache gone.
+    """
 
     jobs: dict[Hashable, Callable[[], object]]
-    pause_s: float
     num_in_a_row: int
+    other: Callable[[], object] | None = None
 
     def run(self, job: Callable[[], object]) -> list[int]:
         """Run a job; return its times, ns."""
-        if self.pause_s:
-            time.sleep(self.pause_s)
+        if self.other is not None:
+            self.other()
+            time.sleep(PAUSE_S)
         times = []
         for _ in range(self.num_in_a_row):
             started_ns = time.perf_counter_ns()
@@ -121,86 +126,129 @@ class _Group:
         return times
 
 
+class StepMeter:
+    """Measures what steps take, at once or by and by: what `run` adds up, `times` tells.
+
+    Machines have moods: what is to be compared with something else is measured in turn with it.
+    """
+
+    def __init__(
+        self,
+        stack: LayerStack,
+        exits: Sequence[int],
+        num_sessions: Sequence[int] = NUM_SESSIONS,
+        num_rows: Sequence[int] = NUM_ROWS,
+    ) -> None:
+        """Take a stack that is loaded to its last layer, with both heads.
+
+        Args:
+            stack: what is measured.
+            exits: where drafts are made.
+            num_sessions: of draft steps, 1 among them.
+            num_rows: of passes, 1 and the largest number of sessions among them.
+        """
+        self._last = stack.config.num_layers
+        self._exits = exits
+        self._num_sessions = num_sessions
+        most = max(num_sessions)
+        # A short context leaves room for fewer rows of one session.
+        self._num_rows = [n for n in num_rows if n <= max(most, stack.config.max_context_len // 2)]
+        self._groups = self._make_groups(_Parts(stack, most, max(self._num_rows)))
+        self._samples: dict[Hashable, list[list[int]]] = defaultdict(list)
+
+    def _make_groups(self, parts: _Parts) -> Sequence[_Group]:
+        phases: dict[Hashable, Callable[[], object]] = {}
+        for e in self._exits:
+            for b in self._num_sessions:
+                phases["draft", e, b] = partial(parts.draft, e, b, by_chance=False)
+                phases["telling", e, b] = partial(parts.draft, e, b, by_chance=True)
+                phases["closing", e, b] = partial(parts.layers, e, b)
+        # Nobody runs whole passes behind a pause; they hold the lines of those that verify.
+        passes: dict[Hashable, Callable[[], object]] = {
+            ("paused", entry, n): partial(parts.verify, entry, 1, n)
+            for entry in (0, *self._exits)
+            for n in self._num_rows
+        }
+        plain: dict[Hashable, Callable[[], object]] = {
+            ("plain", n): partial(parts.verify, 0, 1, n) for n in self._num_rows
+        }
+        plain["apart"] = partial(parts.verify, 0, max(self._num_sessions), 1)
+        for n in HEAD_ROWS:
+            plain["head", n] = partial(parts.head, n)
+        deepest = max(self._exits)
+        return (
+            _Group(
+                phases, NUM_STEPS, partial(parts.verify, deepest, 1, min(self._num_rows[-1], 8))
+            ),
+            _Group(passes, 1, partial(parts.draft, deepest, 1, by_chance=False)),
+            _Group(plain, NUM_IN_A_ROW),
+        )
+
+    @torch.inference_mode()
+    def run(self, num_runs: int, progress: Progress = no_progress) -> None:
+        """Run every job so often, by turns; some more runs before these warm up."""
+        for run_index in range(NUM_WARM_UPS + num_runs):
+            for group in self._groups:
+                for name, job in group.jobs.items():
+                    times = group.run(job)
+                    if run_index >= NUM_WARM_UPS:
+                        self._samples[name].append(times)
+            progress("measuring", run_index + 1, NUM_WARM_UPS + num_runs)
+
+    def times(self) -> StepTimes:
+        """Return the medians of all runs, at least one, on lines over the layers.
+
+        In ns, without what steps take between processes.
+        """
+        rows = {
+            name: [float(median(each)) for each in zip(*runs, strict=True)]
+            for name, runs in self._samples.items()
+        }
+        ns = {name: median(steps[NUM_FIRST_STEPS:] or steps[-1:]) for name, steps in rows.items()}
+        exits, sessions = self._exits, self._num_sessions
+        more_ns = {
+            b: median(ns["telling", e, b] - ns["draft", e, b] for e in exits) for b in sessions
+        }
+        most = max(sessions)
+        apart_ns = (ns["apart"] - ns["plain", most]) / (max(1, most - 1) * self._last)
+        paused = {(e, n): ns["paused", e, n] for e in (0, *exits) for n in self._num_rows}
+        found = StepTimes(
+            num_layers=self._last,
+            draft_ns={(e, b): ns["draft", e, b] for e in exits for b in sessions},
+            closing_ns={(e, b): ns["closing", e, b] for e in exits for b in sessions},
+            verify_ns=paused,
+            head_ns={n: ns["head", n] for n in HEAD_ROWS},
+            first_steps_ns={
+                (e, step): max(0.0, rows["draft", e, 1][step - 1] - ns["draft", e, 1])
+                for e in exits
+                for step in range(1, NUM_FIRST_STEPS + 1)
+            },
+            chance_ns={b: max(0.0, more) for b, more in more_ns.items()},
+            session_layer_ns=max(0.0, apart_ns),
+        )
+        smoothed = smooth(found)
+        # Plain passes follow each other: they are on no line with those behind a pause.
+        plain = never_falling({n: ns["plain", n] for n in self._num_rows})
+        whole = {(0, n): value for n, value in plain.items()}
+        return replace(smoothed, verify_ns={**smoothed.verify_ns, **whole})
+
+
 def measure_step_times(
     stack: LayerStack,
     exits: Sequence[int],
     num_runs: int = 9,
     progress: Progress = no_progress,
 ) -> StepTimes:
-    """Measure; the stack must be loaded to its last layer, with both heads.
-
-    Returns:
-        Times in ns, without hand-over and overhead.
-    """
-    last = stack.config.num_layers
-    most = max(NUM_SESSIONS)
-    # A short context leaves room for fewer rows of one session.
-    all_rows = [n for n in NUM_ROWS if n <= max(most, stack.config.max_context_len // 2)]
-    parts = _Parts(stack, most, max(all_rows))
-    phases: dict[Hashable, Callable[[], object]] = {}
-    for exit_layer in exits:
-        for b in NUM_SESSIONS:
-            phases["draft", exit_layer, b] = partial(parts.draft, exit_layer, b, by_chance=False)
-            phases["telling", exit_layer, b] = partial(parts.draft, exit_layer, b, by_chance=True)
-            phases["closing", exit_layer, b] = partial(parts.layers, exit_layer, b)
-    passes: dict[Hashable, Callable[[], object]] = {
-        ("verify", entry, num_rows): partial(parts.verify, entry, 1, num_rows)
-        for entry in exits
-        for num_rows in all_rows
-    }
-    plain: dict[Hashable, Callable[[], object]] = {
-        ("verify", 0, num_rows): partial(parts.verify, 0, 1, num_rows) for num_rows in all_rows
-    }
-    plain["apart"] = partial(parts.verify, 0, most, 1)
-    for num_rows in HEAD_ROWS:
-        plain["head", num_rows] = partial(parts.head, num_rows)
-    groups = (
-        _Group(phases, PAUSE_S, NUM_STEPS),
-        _Group(passes, PAUSE_S, 1),
-        _Group(plain, 0.0, NUM_IN_A_ROW),
-    )
-    with torch.inference_mode():
-        runs = _time_interleaved(groups, num_runs, progress)
-    ns = {name: median(steps[NUM_FIRST_STEPS:] or steps[-1:]) for name, steps in runs.items()}
-    telling_ns = {
-        b: median(ns["telling", e, b] - ns["draft", e, b] for e in exits) for b in NUM_SESSIONS
-    }
-    apart_ns = (ns["apart"] - ns["verify", 0, most]) / ((most - 1) * last)
-    first_steps_ns = {
-        (e, step): max(0.0, runs["draft", e, 1][step - 1] - ns["draft", e, 1])
-        for e in exits
-        for step in range(1, NUM_FIRST_STEPS + 1)
-    }
-    return smooth(
-        StepTimes(
-            num_layers=last,
-            draft_ns={(e, b): ns["draft", e, b] for e in exits for b in NUM_SESSIONS},
-            closing_ns={(e, b): ns["closing", e, b] for e in exits for b in NUM_SESSIONS},
-            verify_ns={(e, n): ns["verify", e, n] for e in (0, *exits) for n in all_rows},
-            head_ns={n: ns["head", n] for n in HEAD_ROWS},
-            first_steps_ns=first_steps_ns,
-            chance_ns={b: max(0.0, more_ns) for b, more_ns in telling_ns.items()},
-            session_layer_ns=max(0.0, apart_ns),
-        )
-    )
+    """Measure at once, see `StepMeter`."""
+    meter = StepMeter(stack, exits)
+    meter.run(num_runs, progress)
+    return meter.times()
 
 
-def _time_interleaved(
-    groups: Sequence[_Group], num_runs: int, progress: Progress
-) -> dict[Hashable, list[float]]:
-    """Return the median times of every job, one for each time in a row."""
-    samples: dict[Hashable, list[list[int]]] = defaultdict(list)
-    for run_index in range(NUM_WARM_UPS + num_runs):
-        for group in groups:
-            for name, job in group.jobs.items():
-                times = group.run(job)
-                if run_index >= NUM_WARM_UPS:
-                    samples[name].append(times)
-        progress("measuring", run_index + 1, NUM_WARM_UPS + num_runs)
-    return {
-        name: [float(median(each)) for each in zip(*runs, strict=True)]
-        for name, runs in samples.items()
-    }
+def never_falling(ns_by_rows: Mapping[int, float]) -> dict[int, float]:
+    """Return times none of which is less than that of fewer rows."""
+    rows = sorted(ns_by_rows)
+    return dict(zip(rows, accumulate((ns_by_rows[n] for n in rows), max), strict=True))
 
 
 def smooth(times: StepTimes) -> StepTimes:
@@ -208,7 +256,8 @@ def smooth(times: StepTimes) -> StepTimes:
     exits = times.exits
     if len(exits) < MIN_EXITS:
         return times
-    closing, drafting, verify = {}, {}, {}
+    closing, drafting = {}, {}
+    verify: dict[tuple[int, int], float] = {}
     for b in sorted({b for _, b in times.closing_ns}):
         line = fit_line([(e, times.closing_ns[e, b]) for e in exits])
         head_ns = median(times.draft_ns[e, b] - times.closing_ns[e, b] for e in exits)
@@ -216,13 +265,11 @@ def smooth(times: StepTimes) -> StepTimes:
             closing[e, b] = line.at(e)
             drafting[e, b] = line.at(e) + max(0.0, head_ns)
     entries = sorted({e for e, _ in times.verify_ns})
-    before = dict.fromkeys(entries, 0.0)
-    for n in sorted({n for _, n in times.verify_ns}):
-        line = fit_line([(e, times.verify_ns[e, n]) for e in exits])
-        for e in entries:
-            # Plain passes follow each other, without a pause: they are on no line with the others.
-            ns = line.at(e) if e else times.verify_ns[0, n]
-            verify[e, n] = before[e] = max(before[e], ns)
+    all_rows = sorted({n for _, n in times.verify_ns})
+    lines = {n: fit_line([(e, times.verify_ns[e, n]) for e in entries]) for n in all_rows}
+    for e in entries:
+        own = never_falling({n: line.at(e) for n, line in lines.items()})
+        verify |= {(e, n): ns for n, ns in own.items()}
     first: dict[tuple[int, int], float] = {}
     for step in sorted({step for _, step in times.first_steps_ns}):
         line = fit_line([(e, times.first_steps_ns[e, step]) for e in exits])

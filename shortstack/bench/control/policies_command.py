@@ -61,10 +61,13 @@ def command(
     overhead_ms: Annotated[
         float, typer.Option(min=0, help="Milliseconds of every step beside its pass.")
     ] = 0.0,
-    stretch: Annotated[
-        float, typer.Option(min=0, help="Times as long as steps and passes take between processes.")
+    draft_stretch: Annotated[
+        float, typer.Option(min=0, help="Times as long as draft steps take between processes.")
     ] = 0.0,
-    cost_runs: Annotated[int, typer.Option(min=1, help="Times that each part is timed.")] = 9,
+    pass_stretch: Annotated[
+        float, typer.Option(min=0, help="Times as long as passes take between processes.")
+    ] = 0.0,
+    cost_runs: Annotated[int, typer.Option(min=1, help="Times that each part is timed.")] = 15,
     num_threads: Annotated[
         int, typer.Option(min=0, help="Compute threads; 0: as workers have.")
     ] = 0,
@@ -85,7 +88,8 @@ def command(
         recordings = _recordings(tapes, model, prompts, limit, max_new_tokens, num_threads)
         check_exits(wanted, recordings)
         times = _times(costs, model, wanted, cost_runs, num_threads, bars)
-        between = _between_processes(times, hand_over_ms, overhead_ms, stretch)
+        stretches = (draft_stretch, pass_stretch)
+        between = _between_processes(times, hand_over_ms, overhead_ms, stretches)
         setup = Setup(between, wanted, _class_of(recordings))
         plan = Plan(setup, names, session_len)
         found = evaluate(plan, [each.text for each in recordings], bars.tell)
@@ -194,7 +198,7 @@ def _times(
 
 
 def _between_processes(
-    times: "StepTimes", hand_over_ms: float, overhead_ms: float, stretch: float
+    times: "StepTimes", hand_over_ms: float, overhead_ms: float, stretches: tuple[float, float]
 ) -> "StepTimes":
     """Add what was given; what a file says holds where nothing was."""
     from dataclasses import replace
@@ -203,5 +207,6 @@ def _between_processes(
         times,
         hand_over_ns=hand_over_ms * NS_PER_MS or times.hand_over_ns,
         overhead_ns=overhead_ms * NS_PER_MS or times.overhead_ns,
-        stretch=stretch or times.stretch,
+        draft_stretch=stretches[0] or times.draft_stretch,
+        pass_stretch=stretches[1] or times.pass_stretch,
     )

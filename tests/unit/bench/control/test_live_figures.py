@@ -14,6 +14,7 @@ from shared.speculation.vocabulary import (
 )
 from shortstack.bench.control.live import LivePlan, wishes_of
 from shortstack.bench.control.live_figures import (
+    Fit,
     LiveContender,
     Samples,
     check_arms,
@@ -126,10 +127,11 @@ def test_what_processes_take_is_told_from_what_steps_take() -> None:
     ms = 8 * (times.round_ns(2, 4) / MS + 0.3 + 0.5)
     found = live_samples(summary, ms)
     fit = fit_processes(found, CONTENDERS[:2], times)
-    assert fit.overhead_ns == pytest.approx(1.2 * MS - times.round_ns(0, 0))
+    assert fit.pass_stretch == pytest.approx(1.2 * MS / times.round_ns(0, 0))
     # From one setting the hand-over alone is told, beside the one that the times have.
-    assert fit.hand_over_ns == pytest.approx(0.8 * MS - fit.overhead_ns)
-    assert fit.stretch == 1.0
+    longer_ns = (fit.pass_stretch - 1.0) * times.pass_ns({2: 5}, 1)
+    assert fit.hand_over_ns == pytest.approx(0.8 * MS - longer_ns)
+    assert fit.draft_stretch == 1.0
 
 
 def test_settings_are_pinned_and_goodput_is_what_the_server_does_on_its_own() -> None:
@@ -155,11 +157,11 @@ ARMS = [Decision(LAYERSKIP, e, k) for e, k in ((2, 1), (2, 4), (4, 1), (4, 6))]
 STEP_TIMES = make_times(overhead_us=0.0)
 
 
-def served_samples(hand_over_ms: float, stretch: float, overhead_ms: float) -> Samples:
+def served_samples(hand_over_ms: float, draft_stretch: float, pass_stretch: float) -> Samples:
     """Return ten rounds of every setting, on a stack where drafting takes so much longer."""
     bare = replace(STEP_TIMES, hand_over_ns=0.0)
-    between = replace(bare, hand_over_ns=hand_over_ms * MS, stretch=stretch)
-    plain_ms = between.round_ns(0, 0) / MS + overhead_ms
+    between = Fit(hand_over_ms * MS, draft_stretch, pass_stretch).on(bare)
+    plain_ms = between.round_ns(0, 0) / MS
     found = {
         "plain": [sample("a1", 10 * plain_ms, did=SpeculationSummary(num_plain_rounds=11))],
     }
@@ -167,7 +169,7 @@ def served_samples(hand_over_ms: float, stretch: float, overhead_ms: float) -> S
         did = SpeculationSummary(num_plain_rounds=1)
         for _ in range(10):
             did.count(arm.max_draft_len, 1, 2)
-        round_ms = between.round_ns(arm.exit_layer, arm.max_draft_len) / MS + overhead_ms
+        round_ms = between.round_ns(arm.exit_layer, arm.max_draft_len) / MS
         found[arm_name(arm)] = [sample("a1", 10 * round_ms, did=did)]
     return found
 
@@ -175,11 +177,11 @@ def served_samples(hand_over_ms: float, stretch: float, overhead_ms: float) -> S
 def test_hand_over_and_stretch_are_told_apart_by_settings_of_different_lengths() -> None:
     arms = [LiveContender(arm_name(arm), arm) for arm in ARMS]
     bare = replace(STEP_TIMES, hand_over_ns=0.0)
-    found = served_samples(0.7, 1.4, 0.3)
+    found = served_samples(0.7, 1.4, 1.2)
     fit = fit_processes(found, [LiveContender("plain", PLAIN_DECISION), *arms], bare)
-    assert fit.overhead_ns == pytest.approx(0.3 * MS)
+    assert fit.pass_stretch == pytest.approx(1.2)
     assert fit.hand_over_ns == pytest.approx(0.7 * MS)
-    assert fit.stretch == pytest.approx(1.4)
+    assert fit.draft_stretch == pytest.approx(1.4)
     assert all(
         check.live_ns == pytest.approx(check.predicted_ns)
         for check in check_arms(found, arms, bare, {})
@@ -189,7 +191,7 @@ def test_hand_over_and_stretch_are_told_apart_by_settings_of_different_lengths()
 def test_a_setting_is_predicted_by_the_others_not_by_itself() -> None:
     arms = [LiveContender(arm_name(arm), arm) for arm in ARMS]
     bare = replace(STEP_TIMES, hand_over_ns=0.0)
-    found = dict(served_samples(0.7, 1.4, 0.3))
+    found = dict(served_samples(0.7, 1.4, 1.2))
     name = arms[1].name
     expected = {check.name: check.predicted_ns for check in check_arms(found, arms, bare, {})}
     (own,) = found[name]
@@ -199,9 +201,9 @@ def test_a_setting_is_predicted_by_the_others_not_by_itself() -> None:
     assert checks[arms[0].name].predicted_ns != pytest.approx(expected[arms[0].name])
 
 
-def test_phases_shorter_than_their_steps_have_no_hand_over() -> None:
+def test_what_a_step_does_beside_its_pass_may_be_hidden_behind_drafts() -> None:
     arms = [LiveContender(arm_name(arm), arm) for arm in ARMS]
     bare = replace(STEP_TIMES, hand_over_ns=0.0)
-    fit = fit_processes(served_samples(-0.05, 1.4, 0.3), arms, bare)
-    assert fit.hand_over_ns == 0.0
-    assert fit.stretch > 0.0
+    fit = fit_processes(served_samples(-0.05, 1.4, 1.2), arms, bare)
+    assert fit.hand_over_ns == pytest.approx(-0.05 * MS, abs=100)
+    assert fit.draft_stretch == pytest.approx(1.4)

@@ -117,8 +117,8 @@ def test_first_steps_of_a_phase_take_longer_by_what_the_deepest_exit_lost() -> N
 
 def test_between_processes_steps_and_passes_are_stretched_and_the_hand_over_is_not() -> None:
     bare = make_times()
-    times = replace(bare, stretch=1.5)
+    times = replace(bare, draft_stretch=1.5, pass_stretch=1.2)
     steps_ns = bare.draft_phase_ns([DraftLoad(2, 4)]) - bare.hand_over_ns
     expected = bare.hand_over_ns + 1.5 * steps_ns
     assert times.draft_phase_ns([DraftLoad(2, 4)]) == pytest.approx(expected)
-    assert times.pass_ns({2: 5}, 1, 2) == pytest.approx(1.5 * bare.pass_ns({2: 5}, 1, 2))
+    assert times.pass_ns({2: 5}, 1, 2) == pytest.approx(1.2 * bare.pass_ns({2: 5}, 1, 2))
