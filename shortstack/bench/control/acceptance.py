@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from shortstack.bench.control.contenders import GOODPUT_NAME, OFF_NAME, Belief
 from shortstack.bench.control.evaluate import Evaluation, all_figures, named
-from shortstack.bench.control.load_steps import PhasePlay, percentile
+from shortstack.bench.control.load_steps import NS_PER_MINUTE, PhasePlay, percentile
 from shortstack.bench.control.plays import SLOWER, Figures
 
 COLD = named(GOODPUT_NAME, Belief.COLD)
@@ -132,6 +132,12 @@ def _against_plain(found: Evaluation) -> Iterator[Row]:
         yield from _worst("slowest session / plain", 0.95, ratios)
 
 
+def _switches_per_minute(phases: Sequence[PhasePlay], num_sessions: int) -> float:
+    """Return the switches per minute of all phases of so many sessions together."""
+    own = [each for each in phases if each.num_sessions == num_sessions]
+    return sum(each.num_switches for each in own) * NS_PER_MINUTE / sum(each.ns for each in own)
+
+
 def _of_load(load: Mapping[str, Sequence[PhasePlay]]) -> Iterator[Row]:
     if GOODPUT_NAME not in load or OFF_NAME not in load:
         return
@@ -140,14 +146,10 @@ def _of_load(load: Mapping[str, Sequence[PhasePlay]]) -> Iterator[Row]:
     busiest = max(range(len(own)), key=lambda index: own[index].num_sessions)
     size = own[busiest].num_sessions
     yield Row(f"load step: tokens/s / plain at {size} sessions", 0.99, ratios[busiest])
-    switches = max(own, key=lambda phase: phase.switches_per_minute)
-    yield Row(
-        "load step: mode switches per minute, most of a phase",
-        6,
-        switches.switches_per_minute,
-        f"at {switches.num_sessions} sessions",
-        is_most=True,
-    )
+    by_load = {each.num_sessions: _switches_per_minute(own, each.num_sessions) for each in own}
+    worst = max(by_load, key=lambda num_sessions: by_load[num_sessions])
+    what = "load step: mode switches per minute at one load, most of them"
+    yield Row(what, 6, by_load[worst], f"at {worst} sessions", is_most=True)
     yield from _of_decisions(own)
 
 

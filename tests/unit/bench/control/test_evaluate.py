@@ -208,6 +208,16 @@ def test_decisions_are_judged_by_what_they_take_of_their_thread(found: Evaluatio
     assert (many.found, many.is_met) == (600.0, False)
 
 
+def test_switches_are_counted_by_load_not_by_phase(found: Evaluation) -> None:
+    phases = [
+        PhasePlay(size, 100, 20 * 10**9, num_switches, [1.0], [1.0])
+        for size, num_switches in ((1, 3), (16, 1), (1, 1))
+    ]
+    rows = judge(replace(found, load={"goodput": phases, "off": phases}))
+    (row,) = (row for row in rows if "switches" in row.what)
+    assert (row.found, row.where) == (pytest.approx(6.0), "at 1 sessions")
+
+
 def test_what_waits_for_the_order_is_not_timed_with_the_decision() -> None:
     class Tuning(StaticController):
         num_tuned = 0
