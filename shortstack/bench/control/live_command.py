@@ -79,6 +79,8 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Compare policies with static settings on a real stack."""
+    if costs is not None and measure_costs:
+        raise UsageError("--costs and --measure-costs: take times from a file, or measure them")
     model_dir = require_model_dir(model)
     if out is not None:
         require_writable("--out", out)
@@ -94,8 +96,6 @@ def command(
         num_warm_up_tokens=warm_up_tokens,
         num_threads=num_threads,
     )
-    if costs is not None and measure_costs:
-        raise UsageError("--costs and --measure-costs: take times from a file, or measure them")
     times = read_times(costs) if costs is not None else None
     meter = _meter(plan, wanted) if measure_costs else None
     held = _tapes(tapes, max_new_tokens)

@@ -1,0 +1,46 @@
+"""Static settings and the controller on a real stack, costs measured in turn with the texts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from shortstack.bench.control.costs_file import times_from_json
+from shortstack.cli import app
+
+SETTINGS = [f"E{e} d{k}" for e in (1, 2) for k in (2, 4)]
+
+
+def run_cli(*words: object) -> object:
+    """Run a command of the bench; return its exit status."""
+    with pytest.raises(SystemExit) as ended:
+        app(args=["bench", "policies-live", *map(str, words)], prog_name="shortstack")
+    return ended.value.code
+
+
+def test_settings_are_served_beside_goodput_and_predicted_by_each_other(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "live.json"
+    lines = [{"id": name, "kind": "odd", "token_ids": [5, 7, 9]} for name in ("a", "b")]
+    prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    texts = ("--model", model_dir, "--prompts", prompts, "--max-new-tokens", 12, "--num-threads", 1)
+    turns = ("--exits", "1,2", "--draft-lens", "2,4", "--repeats", 1, "--warm-up-tokens", 0)
+    status = run_cli(*texts, *turns, "--measure-costs", "--out", out)
+    assert status in (0, None), capsys.readouterr().err
+    found = json.loads(out.read_text())
+    assert found["num_mismatches"] == 0
+    assert found["num_texts"] == len(lines) * (len(SETTINGS) + 2)
+    assert [check["name"] for check in found["checks"]] == SETTINGS
+    assert all(check["predicted_ns"] is not None for check in found["checks"])
+    assert found["fit"]["pass_stretch"] > 0.0
+    times = times_from_json(found["times"])
+    assert times.exits == (1, 2)
+    assert times.pass_stretch == pytest.approx(found["fit"]["pass_stretch"], rel=1e-3)
+
+
+def test_costs_are_measured_or_read_not_both(
+    model_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli("--model", model_dir, "--measure-costs", "--costs", "x.json") == 2
+    assert "--measure-costs" in capsys.readouterr().err
