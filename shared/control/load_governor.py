@@ -125,6 +125,12 @@ class LoadGovernor:
             if not num_prompts:
                 self._quiet.begin(loads, wished)
             return wished
+        return self._decide_free(loads, free, num_prompts)
+
+    def _decide_free(
+        self, loads: Sequence[SessionLoad], free: Sequence[SessionLoad], num_prompts: int
+    ) -> list[Decision]:
+        """Decide where there is something to decide: for `free`, at least one of the loads."""
         unknown = None if self._has_costs else self._without_costs(loads, free[0])
         if unknown is not None:
             return unknown

@@ -39,8 +39,18 @@ def test_settings_are_served_beside_goodput_and_predicted_by_each_other(
     assert times.pass_stretch == pytest.approx(found["fit"]["pass_stretch"], rel=1e-3)
 
 
-def test_costs_are_measured_or_read_not_both(
-    model_dir: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--costs", "x.json"), "--measure-costs"),
+        (("--exits", "99"), "--exits: 99"),
+        (("--draft-lens", ""), "no static setting"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_starts(
+    model_dir: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], expected: str
 ) -> None:
-    assert run_cli("--model", model_dir, "--measure-costs", "--costs", "x.json") == 2
-    assert "--measure-costs" in capsys.readouterr().err
+    assert run_cli("--model", model_dir, "--measure-costs", *words) == 2
+    written = capsys.readouterr().err
+    assert expected in written
+    assert "Traceback" not in written

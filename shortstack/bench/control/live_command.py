@@ -7,7 +7,7 @@ stack did. Times of steps tell what its processes and messages take: those of a 
 measured here in turn with the texts (--measure-costs), as machines have moods.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from shared.control.replay.step_times import StepTimes
 from shared.control.replay.yardsticks import static_arms
 from shared.speculation.tape import Tape
 from shared.speculation.vocabulary import SamplingParams
-from shared.telemetry.machine import describe_machine
+from shared.telemetry.machine import Machine, describe_machine
 from shortstack import options
 from shortstack.bench.arguments import parse_numbers, publish
 from shortstack.bench.control.contenders import GOODPUT_NAME
 from shortstack.bench.control.costs_file import read_times
-from shortstack.bench.control.live import LivePlan, run_live
+from shortstack.bench.control.live import LivePlan, LiveRun, run_live
 from shortstack.bench.control.live_acceptance import judge_live
 from shortstack.bench.control.live_figures import (
     Fit,
@@ -97,37 +98,14 @@ def command(
         num_threads=num_threads,
     )
     times = read_times(costs) if costs is not None else None
-    meter = _meter(plan, wanted) if measure_costs else None
     held = _tapes(tapes, max_new_tokens)
+    meter = _meter(plan, wanted) if measure_costs else None
     machine = describe_machine()
     with StartProgress(Console(stderr=True, markup=False, highlight=False)) as progress:
         on_turn = progress.add_bar("decoding", plan.num_turns)
         between = partial(meter.run, NUM_COST_RUNS) if meter is not None else lambda: None
         run = run_command(run_live(plan, on_turn, progress.observe, between))
-    if meter is not None:
-        times = meter.times()
-    contenders = plan.contenders()
-    bare = Fit(0.0).on(replace(times, overhead_ns=0.0)) if times is not None else None
-    fit = fit_processes(run.samples, contenders, bare) if bare else None
-    kinds = kinds_found(run.samples, contenders)
-    checks = check_arms(run.samples, contenders, bare, held)
-    num_differing = num_mismatches(run.samples)
-    ttft_ms = added_ttft_ms(run.samples, plan.policies)
-    report = LiveReport(
-        machine=machine,
-        model=model_dir.name,
-        num_prompts=len(plan.prompts),
-        max_new_tokens=max_new_tokens,
-        repeats=repeats,
-        warm_up_tokens=run.warm_up_tokens,
-        kinds=kinds,
-        checks=checks,
-        fit=fit,
-        times=fit.on(bare) if fit and bare else None,
-        num_texts=sum(map(len, run.samples.values())),
-        num_mismatches=num_differing,
-        acceptance=judge_live(kinds, checks, num_differing, ttft_ms),
-    )
+    report = make_report(plan, run, machine, meter.times() if meter is not None else times, held)
     if not as_json:
         console = Console(markup=False, highlight=False)
         for line in report.lines():
@@ -135,16 +113,67 @@ def command(
     publish(report.to_json(), as_json, out)
 
 
+def make_report(
+    plan: LivePlan,
+    run: LiveRun,
+    machine: Machine,
+    times: StepTimes | None,
+    tapes: Mapping[str, Tape],
+) -> LiveReport:
+    """Add up what was measured.
+
+    Args:
+        plan: what was compared.
+        run: what came of it.
+        machine: as it was at the start.
+        times: in one process; None: nobody measured.
+        tapes: by prompt id, to compare counts with.
+    """
+    contenders = plan.contenders()
+    bare = Fit(0.0).on(replace(times, overhead_ns=0.0)) if times is not None else None
+    fit = fit_processes(run.samples, contenders, bare) if bare is not None else None
+    kinds = kinds_found(run.samples, contenders)
+    checks = check_arms(run.samples, contenders, bare, tapes)
+    num_differing = num_mismatches(run.samples)
+    ttft_ms = added_ttft_ms(run.samples, plan.policies)
+    return LiveReport(
+        machine=machine,
+        model=plan.model_dir.name,
+        num_prompts=len(plan.prompts),
+        max_new_tokens=plan.max_new_tokens,
+        repeats=plan.repeats,
+        warm_up_tokens=run.warm_up_tokens,
+        kinds=kinds,
+        checks=checks,
+        fit=fit,
+        times=fit.on(bare) if fit is not None and bare is not None else None,
+        num_texts=sum(map(len, run.samples.values())),
+        num_mismatches=num_differing,
+        acceptance=judge_live(kinds, checks, num_differing, ttft_ms),
+    )
+
+
 def _meter(plan: LivePlan, exits: Sequence[int]) -> "StepMeter":
-    """Load the model in this process as well, to measure steps of one session."""
+    """Load the model in this process as well, to measure steps of one session.
+
+    Raises:
+        UsageError: torch is missing, nobody drafts, or the model has no such exit.
+        BadModel: it cannot be served.
+    """
     require_package("torch", "worker", "shortstack bench policies-live --measure-costs")
+    if not plan.arms:
+        raise UsageError("--measure-costs: there is no static setting whose steps to measure")
+    from shared.model.config import read_config
     from shortstack.bench.control.measure import NUM_ROWS, StepMeter
     from shortstack.bench.control.record import RecordPlan, load
 
-    lone = RecordPlan(plan.model_dir, (), 2, SamplingParams(), num_threads=plan.num_threads or 0)
+    wanted = tuple(sorted(set(exits)))
+    num_threads = plan.num_threads or 0
+    lone = RecordPlan(plan.model_dir, wanted, 2, SamplingParams(), num_threads=num_threads)
+    lone.exits_of(read_config(plan.model_dir, lone.dtype))
     most = 1 + max(arm.max_draft_len for arm in plan.arms)
     rows = [n for n in NUM_ROWS if n <= most] + [n for n in NUM_ROWS if n > most][:1]
-    return StepMeter(load(lone), tuple(sorted(set(exits))), (1,), rows)
+    return StepMeter(load(lone), wanted, (1,), rows)
 
 
 def _tapes(folder: Path | None, max_new_tokens: int) -> dict[str, Tape]:

@@ -136,12 +136,19 @@ def test_the_plan_depends_on_counters_and_costs_alone() -> None:
     assert plans[0] == plans[1]
 
 
+def end_session(pace: ShadowPace, drafting: list[bool], num_positions: int = 1) -> None:
+    """Let a session end that could have drafted, and did in some rounds."""
+    schedule = ShadowSchedule("a", pace)
+    for is_drafting in drafting:
+        schedule.plan_round()
+        schedule.note_round(num_positions, is_drafting=is_drafting)
+    schedule.note_end()
+
+
 def end_in_vain(pace: ShadowPace, num_sessions: int) -> None:
     """Let sessions end that could have drafted and did not."""
-    for index in range(num_sessions):
-        schedule = ShadowSchedule(f"vain-{index}", pace)
-        run(schedule, [1] * 200)
-        schedule.note_end()
+    for _ in range(num_sessions):
+        end_session(pace, [False] * 200)
 
 
 def test_behind_sessions_that_did_not_draft_others_are_read_a_quarter_as_often() -> None:
@@ -162,22 +169,14 @@ def test_behind_sessions_that_did_not_draft_others_are_read_a_quarter_as_often()
 def test_a_session_that_drafts_lets_others_be_read_as_ever() -> None:
     pace = pace_of(100.0, 2000.0)
     end_in_vain(pace, NUM_IN_VAIN)
-    schedule = ShadowSchedule("a", pace)
-    for _ in range(100):
-        schedule.plan_round()
-        schedule.note_round(4, is_drafting=True)
-    schedule.note_end()
+    end_session(pace, [True] * 100, 4)
     assert not pace.is_in_vain
 
 
 def test_trials_alone_are_no_drafts_to_speak_of() -> None:
     pace = pace_of(100.0, 2000.0)
     end_in_vain(pace, NUM_IN_VAIN)
-    schedule = ShadowSchedule("a", pace)
-    for index in range(100):
-        schedule.plan_round()
-        schedule.note_round(1, is_drafting=index % 32 == 0)
-    schedule.note_end()
+    end_session(pace, [index % 32 == 0 for index in range(100)])
     assert pace.is_in_vain
 
 
