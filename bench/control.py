@@ -7,10 +7,11 @@
 
 `replay` records what every exit says along texts of the model, measures what steps take, and
 replays every policy over them. `live` measures policies against static settings through a gateway,
-compares their counts with recorded texts, and tells what processes and messages take; give `replay`
-these figures to let it reckon with them. Drives `shortstack bench record-tapes`, `policies` and
-`policies-live` as a user would, and writes bench/results/control-WHAT-NAME-MACHINE.json. Run `live`
-on a machine that does nothing else; the load average is kept with the result.
+compares their counts with recorded texts, and tells what processes and messages take; `replay
+--served RESULT` reckons with them, and `all` serves first. Drives `shortstack bench record-tapes`,
+`policies` and `policies-live` as a user would, and writes
+bench/results/control-WHAT-NAME-MACHINE.json. Run `live` on a machine that does nothing else; the
+load average is kept with the result.
 """
 
 import argparse
@@ -30,14 +31,14 @@ Result = dict[str, Any]
 def main(arguments: Sequence[str]) -> None:
     """Measure what was asked for."""
     options = parse(arguments)
-    halves = ["replay", "live"] if options.what == "all" else [options.what]
-    verdicts: list[Result] = []
-    for what in halves:
-        if len(halves) > 1 and what == "live":
-            options.limit, options.max_new_tokens = options.live_limit, options.live_max_new_tokens
-        file = measure(what, options)
-        verdicts += read(file)["acceptance"]
-    print(verdict_table(verdicts))
+    if options.what == "all":
+        shorter = {"limit": options.live_limit, "max_new_tokens": options.live_max_new_tokens}
+        served = measure("live", argparse.Namespace(**vars(options) | shorter))
+        options.served = options.served or served
+        files = [measure("replay", options), served]
+    else:
+        files = [measure(options.what, options)]
+    print(verdict_table([row for file in files for row in read(file)["acceptance"]]))
 
 
 def measure(what: str, options: argparse.Namespace) -> Path:
@@ -87,10 +88,7 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--contenders", help="of the replay, by comma; default: all")
     parser.add_argument("--session-len", type=int, default=900)
-    parser.add_argument("--hand-over-ms", type=float, default=0.0)
-    parser.add_argument("--overhead-ms", type=float, default=0.0)
-    parser.add_argument("--draft-stretch", type=float, default=0.0)
-    parser.add_argument("--pass-stretch", type=float, default=0.0)
+    parser.add_argument("--served", type=absolute, help="a live result: costs between processes")
     parser.add_argument("--plot", type=absolute, help="a PNG")
 
 
@@ -130,11 +128,10 @@ def replay(options: argparse.Namespace, tapes: Path, out: Path) -> Result:
     """Replay all contenders; return the JSON."""
     words: list[object] = ["--tapes", tapes, "--model", options.model, "--exits", options.exits]
     words += ["--num-threads", options.num_threads, "--session-len", options.session_len]
-    words += ["--hand-over-ms", options.hand_over_ms, "--overhead-ms", options.overhead_ms]
-    words += ["--draft-stretch", options.draft_stretch, "--pass-stretch", options.pass_stretch]
     for name, value in (
         ("policies", options.contenders),
         ("costs", options.costs),
+        ("served", options.served),
         ("plot", options.plot),
     ):
         if value:

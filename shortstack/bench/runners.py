@@ -63,6 +63,7 @@ class GatewayRunner:
                     first_len = first_len or len(event.token_ids)
                 builder.add(event)
         completion = builder.build()
+        timings = completion.finished.timings
         return Sample(
             peer=self.peer,
             prompt_id=prompt.prompt_id,
@@ -72,6 +73,8 @@ class GatewayRunner:
             first_ns=times_ns[1] - times_ns[0],
             decode_ns=times_ns[-1] - times_ns[1],
             speculation=completion.speculation,
+            # The cell counts the passes of the prompt too.
+            pass_ns=max(0, timings.verify_ns - timings.prefill_ns),
         )
 
 

@@ -35,7 +35,10 @@ class Peer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One prompt decoded once. first_len tokens came with the first message, after first_ns."""
+    """One prompt decoded once. first_len tokens came with the first message, after first_ns.
+
+    pass_ns: what verify passes and plain steps took of decode_ns; 0 of a peer that does not tell.
+    """
 
     peer: Peer
     prompt_id: str
@@ -45,6 +48,7 @@ class Sample:
     first_ns: int
     decode_ns: int
     speculation: SpeculationSummary | None = None
+    pass_ns: int = 0
 
     @property
     def decode_tok_s(self) -> float | None:

@@ -8,8 +8,8 @@
     rows        n_0            n_0 + n_1        n_0 + n_1 + n_2
     time        V(0) - V(E_1)  V(E_1) - V(E_2)  V(E_2)               at the rows above
 
-Between processes, where each waits for the other, draft steps and passes take longer, each by a
-stretch of its own.
+Between processes, where each waits for the other, draft steps, passes that verify drafts and plain
+passes take longer, each by a stretch of its own.
 
 Reading another exit at some rows takes those rows through norm, head and choice beside the others.
 All times in ns, measured (`shared.speculation.cost_model` for one session, a sweep for more).
@@ -71,8 +71,9 @@ class StepTimes:
     chance_ns: by sessions: what it adds to a draft step that their drafts tell chances; empty:
         nothing.
     session_layer_ns: what each further session of a pass takes more in each layer.
-    hand_over_ns: of a draft phase; overhead_ns: of every step; draft_stretch, pass_stretch: how
-        many times as long as measured draft steps and passes take.
+    hand_over_ns: of a draft phase; overhead_ns: of every step; draft_stretch, pass_stretch,
+        plain_stretch: how many times as long as measured draft steps, passes that enter at an exit
+        and passes from layer 0 on take.
 
     Raises:
         ValueError: nothing was measured from layer 0 on, so there is no plain step.
@@ -90,6 +91,7 @@ class StepTimes:
     overhead_ns: float = 0.0
     draft_stretch: float = 1.0
     pass_stretch: float = 1.0
+    plain_stretch: float = 1.0
 
     def __post_init__(self) -> None:
         if 0 not in {layer for layer, _ in self.verify_ns}:
@@ -179,8 +181,9 @@ class StepTimes:
                 band_ns = max(0.0, band_ns - self._verify(above, num_active))
             total_ns += band_ns
         share = self.num_layers - entries[0]
-        total_ns += (num_sessions - 1) * self.session_layer_ns * share
-        return self.pass_stretch * (total_ns + self.more_heads_ns(num_active, num_more_heads))
+        more_ns = (num_sessions - 1) * self.session_layer_ns * share
+        more_ns += self.more_heads_ns(num_active, num_more_heads)
+        return total_ns + self._pass_stretch(entries[0]) * more_ns
 
     def more_heads_ns(self, num_rows: int, num_more: int) -> float:
         """Return what more rows take in a head that has some already."""
@@ -199,7 +202,10 @@ class StepTimes:
         return self._closing_curves[exit_layer].at(rows)
 
     def _verify(self, layer: int, rows: int) -> float:
-        return self._verify_curves[layer].at(rows)
+        return self._pass_stretch(layer) * self._verify_curves[layer].at(rows)
+
+    def _pass_stretch(self, layer: int) -> float:
+        return self.pass_stretch if layer else self.plain_stretch
 
     @cached_property
     def _round_memo(self) -> dict[tuple[int, int], float]:

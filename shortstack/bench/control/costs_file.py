@@ -28,8 +28,9 @@ def times_from_json(values: dict[str, Any]) -> StepTimes:
     Raises:
         ValueError, TypeError, KeyError: these are none.
     """
-    # Files of before there were chances, or first steps, have none.
-    values = {"first_steps_ns": {}} | values
+    # Files of before there were chances, or first steps, have none, and one stretch of passes.
+    plain_stretch = values.get("pass_stretch", 1.0)
+    values = {"first_steps_ns": {}, "plain_stretch": plain_stretch} | values
     pairs = {name: {_pair(key): ns for key, ns in values[name].items()} for name in PAIRS}
     singles = {
         name: {int(rows): ns for rows, ns in values.get(name, {}).items()} for name in SINGLES

@@ -8,7 +8,6 @@ measured here in turn with the texts (--measure-costs), as machines have moods.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,10 +27,9 @@ from shortstack.bench.control.costs_file import read_times
 from shortstack.bench.control.live import LivePlan, LiveRun, run_live
 from shortstack.bench.control.live_acceptance import judge_live
 from shortstack.bench.control.live_figures import (
-    Fit,
     added_ttft_ms,
     check_arms,
-    fit_processes,
+    fit_of,
     kinds_found,
     num_mismatches,
 )
@@ -130,10 +128,9 @@ def make_report(
         tapes: by prompt id, to compare counts with.
     """
     contenders = plan.contenders()
-    bare = Fit(0.0).on(replace(times, overhead_ns=0.0)) if times is not None else None
-    fit = fit_processes(run.samples, contenders, bare) if bare is not None else None
+    fit = fit_of(run.samples, contenders, times)
     kinds = kinds_found(run.samples, contenders)
-    checks = check_arms(run.samples, contenders, bare, tapes)
+    checks = check_arms(run.samples, contenders, times, tapes)
     num_differing = num_mismatches(run.samples)
     ttft_ms = added_ttft_ms(run.samples, plan.policies)
     return LiveReport(
@@ -146,7 +143,7 @@ def make_report(
         kinds=kinds,
         checks=checks,
         fit=fit,
-        times=fit.on(bare) if fit is not None and bare is not None else None,
+        times=fit.on(times) if fit is not None and times is not None else times,
         num_texts=sum(map(len, run.samples.values())),
         num_mismatches=num_differing,
         acceptance=judge_live(kinds, checks, num_differing, ttft_ms),

@@ -7,21 +7,20 @@ that it is judged by, which flatters it by what luck gave the luckiest of many.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import linear_regression, median
-from typing import NamedTuple
+from statistics import median
 
-from shared.control.replay.step_times import DraftLoad, StepTimes
+from shared.control.replay.step_times import StepTimes
 from shared.speculation.tape import Tape, replay
-from shared.speculation.vocabulary import Decision, SpeculationSummary
+from shared.speculation.vocabulary import PLAIN_DECISION, Decision
+from shortstack.bench.control.fit import Fit, fit_processes
+from shortstack.bench.control.live_rounds import LiveRounds, live_rounds, rounds_of
 from shortstack.bench.control.plays import SLOWER
-from shortstack.bench.samples import Sample, kinds_of, total_speculation
+from shortstack.bench.samples import Sample, kinds_of
 
 PLAIN_NAME = "plain"
 ALL_KINDS = "all"
 NS_PER_S = 1e9
 NS_PER_MS = 1e6
-# Settings with drafts that hand-over and stretch are told apart by.
-MIN_FITTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,120 +142,19 @@ def num_mismatches(samples: Samples) -> int:
     return sum(s.token_ids != reference[s.prompt_id] for own in samples.values() for s in own)
 
 
-def rounds_of(samples: Sequence[Sample]) -> SpeculationSummary:
-    """Return the rounds behind the first message; a session counts its prefill as a plain one."""
-    did = total_speculation(samples)
-    return replace(did, num_plain_rounds=did.num_plain_rounds - len(samples))
-
-
-def live_round_ns(samples: Sequence[Sample]) -> float:
-    """Return the time of a round in the mean, plain ones included; 0 without any."""
-    did = rounds_of(samples)
-    num_rounds = did.num_drafts + did.num_plain_rounds
-    return sum(sample.decode_ns for sample in samples) / num_rounds if num_rounds else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """What steps take between processes beyond what they take in one.
-
-    hand_over_ns: of a draft phase; draft_stretch, pass_stretch: how many times as long draft steps
-    and passes take, all that a step does beside them included.
-    """
-
-    hand_over_ns: float
-    draft_stretch: float = 1.0
-    pass_stretch: float = 1.0
-
-    def on(self, times: StepTimes) -> StepTimes:
-        """Return bare times as they are between processes."""
-        return replace(
-            times,
-            hand_over_ns=self.hand_over_ns,
-            draft_stretch=self.draft_stretch,
-            pass_stretch=self.pass_stretch,
-        )
-
-
-class _MeanRound(NamedTuple):
-    """A setting's rounds in the mean: how many have drafts, what drafts and what passes take."""
-
-    draft_share: float
-    draft_ns: float
-    pass_ns: float
-
-
-def fit_processes(samples: Samples, arms: Sequence[LiveContender], times: StepTimes) -> Fit:
-    """Fit what rounds take between processes to plain decoding and to settings that draft.
-
-        plain step    pass_stretch * V(0, 1)
-        round         pass_stretch * V(E, k+1) + hand-over + draft_stretch * draft steps
-
-    The last two by least squares over the settings; from fewer than three the hand-over alone.
+def fit_of(samples: Samples, arms: Sequence[LiveContender], times: StepTimes | None) -> Fit | None:
+    """Return what rounds take between processes by these settings; None without times or rounds.
 
     Args:
         samples: by contender.
         arms: contenders; those that draft by a static setting are fitted to.
-        times: in one process, bare.
+        times: in one process.
     """
-    pass_stretch = live_round_ns(samples[PLAIN_NAME]) / times.pass_ns({0: 1}, 1)
-    points: list[tuple[float, float]] = []
-    for each in arms:
-        if each.arm is None or each.arm.is_off:
-            continue
-        found = _mean_round(samples[each.name], each.arm, times)
-        if found is not None and found.draft_share:
-            phase_ns = live_round_ns(samples[each.name]) - pass_stretch * found.pass_ns
-            share = found.draft_share
-            points.append((found.draft_ns / share, phase_ns / share))
-    return Fit(*_fit_line(points), pass_stretch)
-
-
-def _fit_line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return height and slope of a line, the slope not below 0; of few points it is 1."""
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    if len(set(xs)) < MIN_FITTED:
-        return median(y - x for x, y in points) if points else 0.0, 1.0
-    line = linear_regression(xs, ys)
-    return line.intercept, max(0.0, line.slope)
-
-
-def _mean_round(samples: Sequence[Sample], arm: Decision, times: StepTimes) -> _MeanRound | None:
-    """Return the rounds of a setting, plain and shorter ones included; None without any.
-
-    Drafts that the end of a text cut short count as the mean draft.
-    """
-    did = rounds_of(samples)
-    num_rounds = did.num_drafts + did.num_plain_rounds
-    if not num_rounds:
+    plain = live_rounds(PLAIN_DECISION, samples[PLAIN_NAME])
+    if times is None or not plain.num_rounds:
         return None
-    draft_share = did.num_drafts / num_rounds
-    draft_ns, pass_ns = 0.0, (1.0 - draft_share) * times.pass_ns({0: 1}, 1)
-    if did.num_drafts:
-        mean_len = did.num_draft_tokens / did.num_drafts
-        low, part = int(mean_len), mean_len % 1.0
-        for draft_len, share in ((max(1, low), 1.0 - part), (low + 1, part)):
-            load, rows = DraftLoad(arm.exit_layer, draft_len), {arm.exit_layer: draft_len + 1}
-            draft_ns += draft_share * share * times.draft_phase_ns([load])
-            pass_ns += draft_share * share * times.pass_ns(rows, 1)
-    return _MeanRound(draft_share, draft_ns, pass_ns)
-
-
-def _predicted_ns(
-    samples: Samples,
-    name: str,
-    arm: Decision,
-    others: Sequence[LiveContender],
-    times: StepTimes | None,
-) -> float | None:
-    """Return a setting's mean round as its replay has it, by what others take between processes."""
-    if times is None:
-        return None
-    found, fit = _mean_round(samples[name], arm, times), fit_processes(samples, others, times)
-    if found is None:
-        return None
-    phase_ns = found.draft_share * fit.hand_over_ns + fit.draft_stretch * found.draft_ns
-    return fit.pass_stretch * found.pass_ns + phase_ns
+    settings = [live_rounds(each.arm, samples[each.name]) for each in arms if each.arm is not None]
+    return fit_processes(plain, settings, times)
 
 
 def check_arms(
@@ -270,23 +168,34 @@ def check_arms(
     Args:
         samples: by contender.
         arms: contenders; those without a static setting are passed over.
-        times: in one process, bare; None: speeds are not compared. A setting's own rounds are not
-            among those that its prediction is fitted to.
+        times: in one process; None: speeds are not compared. A setting's own rounds are not among
+            those that its prediction is fitted to.
         tapes: by prompt id, of the same prompts and limits; counts of others are not compared.
     """
     checks = []
     for each in arms:
         if each.arm is None or each.arm.is_off:
             continue
-        own, arm = samples[each.name], each.arm
-        held = [s for s in own if s.prompt_id in tapes and arm.exit_layer in _exits(tapes, s)]
-        others = [other for other in arms if other is not each]
-        predicted_ns = _predicted_ns(samples, each.name, arm, others, times)
-        num_differing = sum(_differs(s, tapes[s.prompt_id], arm) for s in held)
-        checks.append(
-            ArmCheck(each.name, live_round_ns(own), predicted_ns, len(held), num_differing)
-        )
+        own, arm = live_rounds(each.arm, samples[each.name]), each.arm
+        fit = fit_of(samples, [other for other in arms if other is not each], times)
+        predicted_ns = _predicted_ns(own, fit, times)
+        num_compared, num_differing = _compare_counts(samples[each.name], arm, tapes)
+        checks.append(ArmCheck(each.name, own.mean_ns, predicted_ns, num_compared, num_differing))
     return checks
+
+
+def _predicted_ns(own: LiveRounds, fit: Fit | None, times: StepTimes | None) -> float | None:
+    if fit is None or times is None or not own.num_rounds:
+        return None
+    return own.mean_ns_by(fit.on(times))
+
+
+def _compare_counts(
+    samples: Sequence[Sample], arm: Decision, tapes: Mapping[str, Tape]
+) -> tuple[int, int]:
+    """Return how many texts have a tape, and of how many the rounds differ from its replay."""
+    held = [s for s in samples if s.prompt_id in tapes and arm.exit_layer in _exits(tapes, s)]
+    return len(held), sum(_differs(s, tapes[s.prompt_id], arm) for s in held)
 
 
 def _exits(tapes: Mapping[str, Tape], sample: Sample) -> set[int]:

@@ -8,7 +8,8 @@ from shared.control.replay.step_times import StepTimes
 from shared.telemetry.machine import Machine
 from shortstack.bench.control.acceptance import Row
 from shortstack.bench.control.costs_file import times_to_json
-from shortstack.bench.control.live_figures import ArmCheck, Fit, LiveKind
+from shortstack.bench.control.fit import Fit
+from shortstack.bench.control.live_figures import ArmCheck, LiveKind
 from shortstack.bench.control.replay_view import acceptance_lines
 from shortstack.bench.report import rounded_values
 
@@ -58,11 +59,7 @@ class LiveReport:
                 )
         yield f"{self.num_mismatches} of {self.num_texts} texts differ from plain decoding's"
         if self.fit is not None:
-            yield (
-                f"between processes: passes {self.fit.pass_stretch:.2f} times as long, draft steps"
-                f" {self.fit.draft_stretch:.2f} times, and a hand-over of"
-                f" {self.fit.hand_over_ns / NS_PER_MS:.2f} ms"
-            )
+            yield from self._fit_lines(self.fit)
         for check in self.checks:
             yield from self._check_lines(check)
         warmed = ", ".join(f"{name} {num}" for name, num in self.warm_up_tokens.items())
@@ -71,6 +68,14 @@ class LiveReport:
         yield (
             f"{self.model}; {self.machine.cpu_model}, {self.machine.num_cores} cores, load"
             f" {self.machine.load_average:.1f} at start"
+        )
+
+    def _fit_lines(self, fit: Fit) -> Iterator[str]:
+        beside_ms, handed_ms = (ns / NS_PER_MS for ns in (fit.overhead_ns, fit.hand_over_ns))
+        yield (
+            f"between processes: plain passes {fit.plain_stretch:.2f} times as long, others"
+            f" {fit.pass_stretch:.2f} times, draft steps {fit.draft_stretch:.2f} times;"
+            f" {beside_ms:.2f} ms of every step beside its pass, a hand-over of {handed_ms:.2f} ms"
         )
 
     def _check_lines(self, check: ArmCheck) -> Iterator[str]:

@@ -20,6 +20,7 @@ from shortstack import options
 from shortstack.bench.arguments import parse_numbers, publish
 from shortstack.bench.control.contenders import NAMES, Setup
 from shortstack.bench.control.evaluate import Plan, evaluate
+from shortstack.bench.control.fit import read_fit
 from shortstack.bench.control.options import DEFAULT_EXITS, default_prompts, parse_names
 from shortstack.bench.control.replay_plot import plot_replay
 from shortstack.bench.control.replay_report import ReplayConditions, ReplayReport
@@ -32,8 +33,6 @@ from shortstack.progress import Bars
 if TYPE_CHECKING:
     from shared.control.replay.step_times import StepTimes
     from shortstack.bench.control.tape_file import Recording
-
-NS_PER_MS = 1e6
 
 
 def command(
@@ -55,18 +54,10 @@ def command(
     costs: Annotated[
         Path | None, typer.Option(help="JSON of times, or an earlier result; else measured.")
     ] = None,
-    hand_over_ms: Annotated[
-        float, typer.Option(min=0, help="Milliseconds of a draft phase between processes.")
-    ] = 0.0,
-    overhead_ms: Annotated[
-        float, typer.Option(min=0, help="Milliseconds of every step beside its pass.")
-    ] = 0.0,
-    draft_stretch: Annotated[
-        float, typer.Option(min=0, help="Times as long as draft steps take between processes.")
-    ] = 0.0,
-    pass_stretch: Annotated[
-        float, typer.Option(min=0, help="Times as long as passes take between processes.")
-    ] = 0.0,
+    served: Annotated[
+        Path | None,
+        typer.Option(help="Result of policies-live: what steps take between processes."),
+    ] = None,
     cost_runs: Annotated[int, typer.Option(min=1, help="Times that each part is timed.")] = 15,
     num_threads: Annotated[
         int, typer.Option(min=0, help="Compute threads; 0: as workers have.")
@@ -82,15 +73,14 @@ def command(
         require_picture("--plot", plot)
     if out is not None:
         require_writable("--out", out)
+    fit = read_fit(served) if served is not None else None
     require_package("torch", "worker", "shortstack bench policies")
     machine = describe_machine()
     with Bars(Console(stderr=True, markup=False, highlight=False)) as bars:
         recordings = _recordings(tapes, model, prompts, limit, max_new_tokens, num_threads)
         check_exits(wanted, recordings)
         times = _times(costs, model, wanted, cost_runs, num_threads, bars)
-        stretches = (draft_stretch, pass_stretch)
-        between = _between_processes(times, hand_over_ms, overhead_ms, stretches)
-        setup = Setup(between, wanted, _class_of(recordings))
+        setup = Setup(fit.on(times) if fit else times, wanted, _class_of(recordings))
         plan = Plan(setup, names, session_len)
         found = evaluate(plan, [each.text for each in recordings], bars.tell)
     header = recordings[0].header
@@ -194,19 +184,4 @@ def _times(
     shown = "measuring costs"
     return measure_step_times(
         stack, exits, num_runs, lambda _, done, total: bars.show(shown, done, total)
-    )
-
-
-def _between_processes(
-    times: "StepTimes", hand_over_ms: float, overhead_ms: float, stretches: tuple[float, float]
-) -> "StepTimes":
-    """Add what was given; what a file says holds where nothing was."""
-    from dataclasses import replace
-
-    return replace(
-        times,
-        hand_over_ns=hand_over_ms * NS_PER_MS or times.hand_over_ns,
-        overhead_ns=overhead_ms * NS_PER_MS or times.overhead_ns,
-        draft_stretch=stretches[0] or times.draft_stretch,
-        pass_stretch=stretches[1] or times.pass_stretch,
     )

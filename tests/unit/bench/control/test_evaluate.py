@@ -138,8 +138,15 @@ def test_the_json_is_complete_and_its_times_can_be_used_again(report: ReplayRepo
 def test_times_of_before_there_were_chances_are_read() -> None:
     values = times_to_json(SETUP.times)
     del values["chance_ns"], values["first_steps_ns"]
-    del values["draft_stretch"], values["pass_stretch"]
+    del values["draft_stretch"], values["pass_stretch"], values["plain_stretch"]
     assert times_from_json(values) == SETUP.times
+
+
+def test_times_of_before_plain_passes_had_a_stretch_of_their_own_are_read() -> None:
+    values = times_to_json(replace(SETUP.times, pass_stretch=1.3))
+    del values["plain_stretch"]
+    times = times_from_json(values)
+    assert (times.pass_stretch, times.plain_stretch) == (1.3, 1.3)
 
 
 def test_a_terminal_of_80_columns_shows_all_numbers(

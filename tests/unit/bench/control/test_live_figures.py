@@ -12,13 +12,13 @@ from shared.speculation.vocabulary import (
     Decision,
     SpeculationSummary,
 )
+from shortstack.bench.control.fit import Fit
 from shortstack.bench.control.live import LivePlan, wishes_of
 from shortstack.bench.control.live_figures import (
-    Fit,
     LiveContender,
     Samples,
     check_arms,
-    fit_processes,
+    fit_of,
     kinds_found,
     num_mismatches,
 )
@@ -43,9 +43,10 @@ def sample(
     *,
     token_ids: tuple[int, ...] = tuple(range(11)),
     did: SpeculationSummary | None = None,
+    pass_ms: float = 0.0,
 ) -> Sample:
-    kind = prompt_id[0]
-    return Sample(Peer.PIPELINE, prompt_id, kind, token_ids, 1, MS, int(ms * MS), did)
+    kind, decode_ns, pass_ns = prompt_id[0], int(ms * MS), int(pass_ms * MS)
+    return Sample(Peer.PIPELINE, prompt_id, kind, token_ids, 1, MS, decode_ns, did, pass_ns)
 
 
 def samples_of(**times_ms: dict[str, list[float]]) -> Samples:
@@ -119,21 +120,6 @@ def test_counts_are_compared_with_the_replay_of_the_same_prompt() -> None:
     assert unknown.num_compared == 0
 
 
-def test_what_processes_take_is_told_from_what_steps_take() -> None:
-    times = make_times(overhead_us=0.0)
-    summary = SpeculationSummary()
-    for _ in range(8):
-        summary.count(4, 2, 3)
-    ms = 8 * (times.round_ns(2, 4) / MS + 0.3 + 0.5)
-    found = live_samples(summary, ms)
-    fit = fit_processes(found, CONTENDERS[:2], times)
-    assert fit.pass_stretch == pytest.approx(1.2 * MS / times.round_ns(0, 0))
-    # From one setting the hand-over alone is told, beside the one that the times have.
-    longer_ns = (fit.pass_stretch - 1.0) * times.pass_ns({2: 5}, 1)
-    assert fit.hand_over_ns == pytest.approx(0.8 * MS - longer_ns)
-    assert fit.draft_stretch == 1.0
-
-
 def test_settings_are_pinned_and_goodput_is_what_the_server_does_on_its_own() -> None:
     plan = LivePlan(
         model_dir=Path("m"),
@@ -154,56 +140,81 @@ def test_settings_are_pinned_and_goodput_is_what_the_server_does_on_its_own() ->
 
 
 ARMS = [Decision(LAYERSKIP, e, k) for e, k in ((2, 1), (2, 4), (4, 1), (4, 6))]
-STEP_TIMES = make_times(overhead_us=0.0)
+SETTINGS = [LiveContender(arm_name(arm), arm) for arm in ARMS]
+TIMES = make_times(overhead_us=0.0)
+# No two alike, so that none may stand for another.
+FIT = Fit(
+    overhead_ns=0.3 * MS,
+    hand_over_ns=0.7 * MS,
+    draft_stretch=1.4,
+    pass_stretch=1.1,
+    plain_stretch=1.3,
+)
 
 
-def served_samples(hand_over_ms: float, draft_stretch: float, pass_stretch: float) -> Samples:
-    """Return ten rounds of every setting, on a stack where drafting takes so much longer."""
-    bare = replace(STEP_TIMES, hand_over_ns=0.0)
-    between = Fit(hand_over_ms * MS, draft_stretch, pass_stretch).on(bare)
-    plain_ms = between.round_ns(0, 0) / MS
-    found = {
-        "plain": [sample("a1", 10 * plain_ms, did=SpeculationSummary(num_plain_rounds=11))],
-    }
+def served_samples(fit: Fit) -> dict[str, list[Sample]]:
+    """Return ten rounds of plain decoding and of every setting, where steps take so much longer."""
+    between = fit.on(TIMES)
+    plain = SpeculationSummary(num_plain_rounds=11)
+    pass_ms = 10 * between.pass_ns({0: 1}, 1) / MS
+    plain_ms = 10 * between.round_ns(0, 0) / MS
+    found = {"plain": [sample("a1", plain_ms, did=plain, pass_ms=pass_ms)]}
     for arm in ARMS:
-        did = SpeculationSummary(num_plain_rounds=1)
-        for _ in range(10):
+        # One of the prompt, and two of the text.
+        did = SpeculationSummary(num_plain_rounds=1 + 2)
+        for _ in range(8):
             did.count(arm.max_draft_len, 1, 2)
+        verify_ms = between.pass_ns({arm.exit_layer: arm.max_draft_len + 1}, 1) / MS
         round_ms = between.round_ns(arm.exit_layer, arm.max_draft_len) / MS
-        found[arm_name(arm)] = [sample("a1", 10 * round_ms, did=did)]
+        total_ms, passes_ms = 8 * round_ms + 0.2 * plain_ms, 8 * verify_ms + 0.2 * pass_ms
+        found[arm_name(arm)] = [sample("a1", total_ms, did=did, pass_ms=passes_ms)]
     return found
 
 
-def test_hand_over_and_stretch_are_told_apart_by_settings_of_different_lengths() -> None:
-    arms = [LiveContender(arm_name(arm), arm) for arm in ARMS]
-    bare = replace(STEP_TIMES, hand_over_ns=0.0)
-    found = served_samples(0.7, 1.4, 1.2)
-    fit = fit_processes(found, [LiveContender("plain", PLAIN_DECISION), *arms], bare)
-    assert fit.pass_stretch == pytest.approx(1.2)
-    assert fit.hand_over_ns == pytest.approx(0.7 * MS)
-    assert fit.draft_stretch == pytest.approx(1.4)
+@pytest.mark.parametrize("fit", [FIT, replace(FIT, hand_over_ns=0.0), Fit()])
+def test_each_part_of_a_round_is_told_by_its_own(fit: Fit) -> None:
+    found = served_samples(fit)
+    told = fit_of(found, [LiveContender("plain", PLAIN_DECISION), *SETTINGS], TIMES)
+    assert told is not None
+    assert told.overhead_ns == pytest.approx(fit.overhead_ns, abs=50)
+    assert told.hand_over_ns == pytest.approx(fit.hand_over_ns, abs=50)
+    assert told.draft_stretch == pytest.approx(fit.draft_stretch, rel=1e-4)
+    assert told.pass_stretch == pytest.approx(fit.pass_stretch, rel=1e-4)
+    assert told.plain_stretch == pytest.approx(fit.plain_stretch, rel=1e-4)
     assert all(
-        check.live_ns == pytest.approx(check.predicted_ns)
-        for check in check_arms(found, arms, bare, {})
+        check.live_ns == pytest.approx(check.predicted_ns, rel=1e-4)
+        for check in check_arms(found, SETTINGS, TIMES, {})
     )
 
 
+def test_a_hand_over_takes_no_negative_time() -> None:
+    told = fit_of(served_samples(replace(FIT, hand_over_ns=-0.1 * MS)), SETTINGS, TIMES)
+    assert told is not None
+    assert told.hand_over_ns == 0.0
+    assert 1.0 < told.draft_stretch < FIT.draft_stretch
+
+
+def test_few_settings_tell_the_hand_over_alone() -> None:
+    fit = replace(FIT, draft_stretch=1.0)
+    told = fit_of(served_samples(fit), SETTINGS[:1], TIMES)
+    assert told is not None
+    assert told.draft_stretch == 1.0
+    assert told.hand_over_ns == pytest.approx(0.7 * MS, abs=50)
+
+
 def test_a_setting_is_predicted_by_the_others_not_by_itself() -> None:
-    arms = [LiveContender(arm_name(arm), arm) for arm in ARMS]
-    bare = replace(STEP_TIMES, hand_over_ns=0.0)
-    found = dict(served_samples(0.7, 1.4, 1.2))
-    name = arms[1].name
-    expected = {check.name: check.predicted_ns for check in check_arms(found, arms, bare, {})}
+    found = served_samples(FIT)
+    name = SETTINGS[1].name
+    expected = {check.name: check.predicted_ns for check in check_arms(found, SETTINGS, TIMES, {})}
     (own,) = found[name]
     found[name] = [replace(own, decode_ns=2 * own.decode_ns)]
-    checks = {check.name: check for check in check_arms(found, arms, bare, {})}
+    checks = {check.name: check for check in check_arms(found, SETTINGS, TIMES, {})}
     assert checks[name].predicted_ns == pytest.approx(expected[name])
-    assert checks[arms[0].name].predicted_ns != pytest.approx(expected[arms[0].name])
+    assert checks[SETTINGS[0].name].predicted_ns != pytest.approx(expected[SETTINGS[0].name])
 
 
-def test_what_a_step_does_beside_its_pass_may_be_hidden_behind_drafts() -> None:
-    arms = [LiveContender(arm_name(arm), arm) for arm in ARMS]
-    bare = replace(STEP_TIMES, hand_over_ns=0.0)
-    fit = fit_processes(served_samples(-0.05, 1.4, 1.2), arms, bare)
-    assert fit.hand_over_ns == pytest.approx(-0.05 * MS, abs=100)
-    assert fit.draft_stretch == pytest.approx(1.4)
+def test_texts_without_a_plain_step_predict_nothing() -> None:
+    found = served_samples(FIT)
+    found["plain"] = [sample("a1", 0.0, did=SpeculationSummary(num_plain_rounds=1))]
+    assert fit_of(found, SETTINGS, TIMES) is None
+    assert all(check.predicted_ns is None for check in check_arms(found, SETTINGS, TIMES, {}))

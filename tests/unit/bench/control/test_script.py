@@ -1,5 +1,6 @@
 """The script of the published numbers: its options and its tables."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +28,59 @@ def test_the_tables_have_a_row_per_contender_and_per_kind() -> None:
     )
 
 
-def test_a_replay_drives_the_commands_and_keeps_the_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def record_commands(monkeypatch: pytest.MonkeyPatch, results: Path) -> list[list[str]]:
+    """Write what commands would into their --out; return the list of those that ran."""
     ran: list[list[str]] = []
+    row = {"bound": 0.9, "found": 0.95, "is_most": False, "is_met": True}
+    made = {"machine": {"cpu_model": "Some CPU", "num_cores": 2}}
+    made |= {"stationary": {}, "in_turn": None, "shift": None}
+    kind = {"kind": "odd", "tok_s": {"plain": 1.0, "E3 d4": 2.0}, "best_static": "E3 d4"}
 
     def run(*words: Any) -> None:
         ran.append([str(word) for word in words])
-        if "--out" in ran[-1] and ran[-1][1] == "policies":
-            machine = '{"cpu_model": "Some CPU", "num_cores": 2}'
-            made = f'{{"machine": {machine}, "stationary": {{}}, "in_turn": null, "shift": null, '
-            made += (
-                '"acceptance": [{"what": "speed", "bound": 0.9, "found": 0.95, "is_most": false, '
-            )
-            made += '"is_met": true}]}'
-            Path(ran[-1][-1]).write_text(made)
+        what = ran[-1][1]
+        if what != "record-tapes":
+            whole = made | {"kinds": [kind | {"over_best": {}}]}
+            whole |= {"acceptance": [row | {"what": f"speed of {what}"}]}
+            Path(ran[-1][-1]).write_text(json.dumps(whole))
 
     monkeypatch.setattr(control, "shortstack", run)
-    monkeypatch.setattr(control, "RESULTS", tmp_path)
-    control.main(["replay", "--prompts", "a.jsonl", "b.jsonl", "--hand-over-ms", "1.5"])
+    monkeypatch.setattr(control, "RESULTS", results)
+    return ran
+
+
+def test_a_replay_drives_the_commands_and_keeps_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = record_commands(monkeypatch, tmp_path)
+    control.main(["replay", "--prompts", "a.jsonl", "b.jsonl", "--served", "/live.json"])
     recorded, replayed = ran
     assert recorded[:2] == ["bench", "record-tapes"]
     assert recorded.count("--prompts") == 2
     assert replayed[replayed.index("--tapes") + 1] == recorded[recorded.index("--out") + 1]
-    assert replayed[replayed.index("--hand-over-ms") + 1] == "1.5"
+    assert replayed[replayed.index("--served") + 1] == "/live.json"
     assert (tmp_path / "control-replay-shortstack-10m-some-cpu-2c.json").is_file()
-    assert "| speed | >= 0.9 | 0.95 | met |" in capsys.readouterr().out
+    assert "| speed of policies | >= 0.9 | 0.95 | met |" in capsys.readouterr().out
+
+
+def test_all_serves_first_and_replays_by_what_was_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = record_commands(monkeypatch, tmp_path)
+    control.main(["all", "--limit", "16", "--live-limit", "3", "--max-new-tokens", "200"])
+    assert [words[1] for words in ran] == [
+        "record-tapes",
+        "policies-live",
+        "record-tapes",
+        "policies",
+    ]
+    (_, served, recorded, replayed) = ran
+    assert served[served.index("--limit") + 1] == "3"
+    assert (recorded[recorded.index("--limit") + 1], "--costs" in served) == ("16", False)
+    live = tmp_path / "control-live-shortstack-10m-some-cpu-2c.json"
+    assert replayed[replayed.index("--served") + 1] == str(live)
+    told = capsys.readouterr().out
+    assert told.index("speed of policies |") < told.index("speed of policies-live |")
 
 
 def test_live_has_options_of_its_own() -> None:

@@ -117,8 +117,13 @@ def test_first_steps_of_a_phase_take_longer_by_what_the_deepest_exit_lost() -> N
 
 def test_between_processes_steps_and_passes_are_stretched_and_the_hand_over_is_not() -> None:
     bare = make_times()
-    times = replace(bare, draft_stretch=1.5, pass_stretch=1.2)
+    times = replace(bare, draft_stretch=1.5, pass_stretch=1.2, plain_stretch=1.3)
     steps_ns = bare.draft_phase_ns([DraftLoad(2, 4)]) - bare.hand_over_ns
     expected = bare.hand_over_ns + 1.5 * steps_ns
     assert times.draft_phase_ns([DraftLoad(2, 4)]) == pytest.approx(expected)
     assert times.pass_ns({2: 5}, 1, 2) == pytest.approx(1.2 * bare.pass_ns({2: 5}, 1, 2))
+    assert times.pass_ns({0: 5}, 5, 2) == pytest.approx(1.3 * bare.pass_ns({0: 5}, 5, 2))
+    # Where some rows are plain, layers below the exit take what whole passes take beyond others.
+    below_ns = 1.3 * bare.pass_ns({0: 2}, 1) - 1.2 * bare.pass_ns({2: 2}, 1)
+    mixed_ns = below_ns + 1.2 * bare.pass_ns({2: 7}, 1)
+    assert times.pass_ns({0: 2, 2: 5}, 1) == pytest.approx(mixed_ns)
