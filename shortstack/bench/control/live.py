@@ -86,7 +86,7 @@ async def run_live(
         plan: what to compare.
         on_turn: called behind every text that counts.
         on_event: told what the stack's processes say.
-        between: called in a thread while nothing is decoded, before every repeat and at the end.
+        between: called in a thread while nothing is decoded, before every prompt's turn.
 
     Raises:
         StackError: the stack did not come up.
@@ -134,8 +134,8 @@ async def _take_turns(
     names = list(runners)
     turn = 0
     for _ in range(plan.repeats):
-        await asyncio.to_thread(between)
         for prompt in plan.prompts:
+            await asyncio.to_thread(between)
             first = turn % len(names)
             for name in (*names[first:], *names[:first]):
                 samples[name].append(await runners[name].run(prompt))
@@ -143,5 +143,4 @@ async def _take_turns(
             turn += 1
             stack.poll()
             await asyncio.sleep(0)
-    await asyncio.to_thread(between)
     return samples

@@ -46,8 +46,8 @@ from shortstack.running import run_command
 if TYPE_CHECKING:
     from shortstack.bench.control.measure import StepMeter
 
-# Times that each step is timed before every repeat.
-NUM_COST_RUNS = 6
+# Times that each step is timed before a prompt's turn.
+NUM_COST_RUNS = 1
 
 
 def command(
@@ -71,7 +71,7 @@ def command(
         Path | None, typer.Option(help="JSON of times, or a result of policies.")
     ] = None,
     measure_costs: Annotated[
-        bool, typer.Option("--measure-costs", help="Measure times before every repeat.")
+        bool, typer.Option("--measure-costs", help="Measure times in turn with the texts.")
     ] = False,
     num_threads: options.NumThreads = None,
     out: Annotated[Path | None, typer.Option(help="Write everything into this JSON.")] = None,
@@ -168,8 +168,9 @@ def _meter(plan: LivePlan, exits: Sequence[int]) -> "StepMeter":
     num_threads = plan.num_threads or 0
     lone = RecordPlan(plan.model_dir, wanted, 2, SamplingParams(), num_threads=num_threads)
     lone.exits_of(read_config(plan.model_dir, lone.dtype))
-    most = 1 + max(arm.max_draft_len for arm in plan.arms)
-    rows = [n for n in NUM_ROWS if n <= most] + [n for n in NUM_ROWS if n > most][:1]
+    # Those of full drafts as they are: some rows more may be a step up.
+    full = {arm.max_draft_len + 1 for arm in plan.arms}
+    rows = sorted(full.union(n for n in NUM_ROWS if n < max(full)))
     return StepMeter(load(lone), wanted, (1,), rows)
 
 

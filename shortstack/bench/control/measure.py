@@ -1,10 +1,9 @@
 """What steps take on this machine, in this process: the truth of a replay. Imported late: torch.
 
-Medians of interleaved runs at one context length, never derived from layer counts, then moved onto
-lines over the layers as `shared.speculation.cost_fit` does. As on a stack, where each worker waits
-for the other: drafts and the passes that verify them run behind a pause, steps of a draft in a row,
-and plain passes in a row. Between processes a step takes more; that is measured on a real stack and
-given as hand-over, overhead and stretch.
+Means of interleaved runs, without the extremes, at one context length, never derived from layer
+counts. As on a stack, where each worker waits for the other: drafts and the passes that verify them
+run behind a pause, steps of a draft in a row, and plain passes in a row. Between processes a step
+takes more; that is measured on a real stack and given as hand-over, overhead and stretch.
 """
 
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
-from statistics import median
+from statistics import fmean, median
 
 import torch
 
@@ -27,13 +26,14 @@ from shared.model.plain import PAGE_SIZE, pool_layout
 from shared.model.rows import RowBatch, SessionRows, pack_rows
 from shared.model.sampling import RowChoice, choose
 from shared.model.segment import LocalSegment
-from shared.speculation.cost_fit import MIN_EXITS, fit_line
 from shared.speculation.vocabulary import Extent, SamplingParams
 
 NUM_SESSIONS = (1, 2, 4, 8, 16)
 NUM_ROWS = (1, 2, 3, 4, 5, 7, 9, 12, 16, 18, 24, 32, 48, 64, 96, 144)
 HEAD_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 NUM_WARM_UPS = 2
+# Of a job's runs, those left out at either end: stalls of the machine are no part of the work.
+EXTREMES = 0.1
 # What a worker waits for the other, about.
 PAUSE_S = 0.008
 # Draft steps in a row that are timed, and behind so many of them they take as long as any.
@@ -41,6 +41,8 @@ NUM_STEPS = 10
 NUM_FIRST_STEPS = 6
 # Plain passes in a row, of which the last is timed.
 NUM_IN_A_ROW = 3
+# Draft steps before a pass, and rows of the pass before draft steps, at most.
+NUM_OTHER = 8
 CONTEXT_LEN = 192
 GREEDY = SamplingParams()
 
@@ -74,6 +76,11 @@ class _Parts:
         rows = [replace(row, wants_chance=by_chance) for row in self._wishes(num_sessions)]
         choose_drafts(self._stack, z_RD, rows, read_at)
 
+    def draft_steps(self, exit_layer: int, num_steps: int) -> None:
+        """Run draft steps of one session in a row."""
+        for _ in range(num_steps):
+            self.draft(exit_layer, 1, by_chance=False)
+
     def verify(self, start: int, num_sessions: int, rows_each: int) -> None:
         """Run layers [start, L), head and choice."""
         rows = self._pack(num_sessions, rows_each)
@@ -103,25 +110,26 @@ class _Parts:
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Jobs that are timed alike: so many times in a row.
+class _Job:
+    """What is timed, so many times in a row.
 
-    other: what the other worker does before; the job waits for it as long, with its cache gone.
+    other: what the other worker does before; the job waits for it as long, and finds the cache as
+    it left it.
     """
 
-    jobs: dict[Hashable, Callable[[], object]]
+    run: Callable[[], object]
     num_in_a_row: int
     other: Callable[[], object] | None = None
 
-    def run(self, job: Callable[[], object]) -> list[int]:
-        """Run a job; return its times, ns."""
+    def time(self) -> list[int]:
+        """Run; return the times, ns."""
         if self.other is not None:
             self.other()
             time.sleep(PAUSE_S)
         times = []
         for _ in range(self.num_in_a_row):
             started_ns = time.perf_counter_ns()
-            job()
+            self.run()
             times.append(time.perf_counter_ns() - started_ns)
         return times
 
@@ -153,55 +161,50 @@ class StepMeter:
         most = max(num_sessions)
         # A short context leaves room for fewer rows of one session.
         self._num_rows = [n for n in num_rows if n <= max(most, stack.config.max_context_len // 2)]
-        self._groups = self._make_groups(_Parts(stack, most, max(self._num_rows)))
+        self._jobs = self._make_jobs(_Parts(stack, most, max(self._num_rows)))
         self._samples: dict[Hashable, list[list[int]]] = defaultdict(list)
 
-    def _make_groups(self, parts: _Parts) -> Sequence[_Group]:
-        phases: dict[Hashable, Callable[[], object]] = {}
+    def _make_jobs(self, parts: _Parts) -> dict[Hashable, _Job]:
+        jobs: dict[Hashable, _Job] = {}
         for e in self._exits:
+            verifying = partial(parts.verify, e, 1, min(self._num_rows[-1], NUM_OTHER))
             for b in self._num_sessions:
-                phases["draft", e, b] = partial(parts.draft, e, b, by_chance=False)
-                phases["telling", e, b] = partial(parts.draft, e, b, by_chance=True)
-                phases["closing", e, b] = partial(parts.layers, e, b)
-        # Nobody runs whole passes behind a pause; they hold the lines of those that verify.
-        passes: dict[Hashable, Callable[[], object]] = {
-            ("paused", entry, n): partial(parts.verify, entry, 1, n)
-            for entry in (0, *self._exits)
-            for n in self._num_rows
-        }
-        plain: dict[Hashable, Callable[[], object]] = {
-            ("plain", n): partial(parts.verify, 0, 1, n) for n in self._num_rows
-        }
-        plain["apart"] = partial(parts.verify, 0, max(self._num_sessions), 1)
+                for name, run in (
+                    ("draft", partial(parts.draft, e, b, by_chance=False)),
+                    ("telling", partial(parts.draft, e, b, by_chance=True)),
+                    ("closing", partial(parts.layers, e, b)),
+                ):
+                    jobs[name, e, b] = _Job(run, NUM_STEPS, verifying)
+            for n in self._num_rows:
+                drafting = partial(parts.draft_steps, e, min(n, NUM_OTHER))
+                jobs["verify", e, n] = _Job(partial(parts.verify, e, 1, n), 1, drafting)
+        for n in self._num_rows:
+            jobs["plain", n] = _Job(partial(parts.verify, 0, 1, n), NUM_IN_A_ROW)
+        most = max(self._num_sessions)
+        jobs["apart"] = _Job(partial(parts.verify, 0, most, 1), NUM_IN_A_ROW)
         for n in HEAD_ROWS:
-            plain["head", n] = partial(parts.head, n)
-        deepest = max(self._exits)
-        return (
-            _Group(
-                phases, NUM_STEPS, partial(parts.verify, deepest, 1, min(self._num_rows[-1], 8))
-            ),
-            _Group(passes, 1, partial(parts.draft, deepest, 1, by_chance=False)),
-            _Group(plain, NUM_IN_A_ROW),
-        )
+            jobs["head", n] = _Job(partial(parts.head, n), NUM_IN_A_ROW)
+        return jobs
 
     @torch.inference_mode()
     def run(self, num_runs: int, progress: Progress = no_progress) -> None:
-        """Run every job so often, by turns; some more runs before these warm up."""
-        for run_index in range(NUM_WARM_UPS + num_runs):
-            for group in self._groups:
-                for name, job in group.jobs.items():
-                    times = group.run(job)
-                    if run_index >= NUM_WARM_UPS:
-                        self._samples[name].append(times)
-            progress("measuring", run_index + 1, NUM_WARM_UPS + num_runs)
+        """Run every job so often, by turns; before the first runs of all, some warm up."""
+        num_warm_ups = 0 if self._samples else NUM_WARM_UPS
+        for run_index in range(num_warm_ups + num_runs):
+            for name, job in self._jobs.items():
+                times = job.time()
+                if run_index >= num_warm_ups:
+                    self._samples[name].append(times)
+            progress("measuring", run_index + 1, num_warm_ups + num_runs)
 
     def times(self) -> StepTimes:
-        """Return the medians of all runs, at least one, on lines over the layers.
+        """Return the means of all runs, at least one, in order.
 
-        In ns, without what steps take between processes.
+        In ns, without what steps take between processes. A machine that is slow by times is so in
+        the mean too.
         """
         rows = {
-            name: [float(median(each)) for each in zip(*runs, strict=True)]
+            name: [middle_mean(each) for each in zip(*runs, strict=True)]
             for name, runs in self._samples.items()
         }
         ns = {name: median(steps[NUM_FIRST_STEPS:] or steps[-1:]) for name, steps in rows.items()}
@@ -211,12 +214,13 @@ class StepMeter:
         }
         most = max(sessions)
         apart_ns = (ns["apart"] - ns["plain", most]) / (max(1, most - 1) * self._last)
-        paused = {(e, n): ns["paused", e, n] for e in (0, *exits) for n in self._num_rows}
+        verify = {(e, n): ns["verify", e, n] for e in exits for n in self._num_rows}
+        whole = {(0, n): ns["plain", n] for n in self._num_rows}
         found = StepTimes(
             num_layers=self._last,
             draft_ns={(e, b): ns["draft", e, b] for e in exits for b in sessions},
             closing_ns={(e, b): ns["closing", e, b] for e in exits for b in sessions},
-            verify_ns=paused,
+            verify_ns=verify | whole,
             head_ns={n: ns["head", n] for n in HEAD_ROWS},
             first_steps_ns={
                 (e, step): max(0.0, rows["draft", e, 1][step - 1] - ns["draft", e, 1])
@@ -226,11 +230,7 @@ class StepMeter:
             chance_ns={b: max(0.0, more) for b, more in more_ns.items()},
             session_layer_ns=max(0.0, apart_ns),
         )
-        smoothed = smooth(found)
-        # Plain passes follow each other: they are on no line with those behind a pause.
-        plain = never_falling({n: ns["plain", n] for n in self._num_rows})
-        whole = {(0, n): value for n, value in plain.items()}
-        return replace(smoothed, verify_ns={**smoothed.verify_ns, **whole})
+        return in_order(found)
 
 
 def measure_step_times(
@@ -245,35 +245,35 @@ def measure_step_times(
     return meter.times()
 
 
-def never_falling(ns_by_rows: Mapping[int, float]) -> dict[int, float]:
-    """Return times none of which is less than that of fewer rows."""
-    rows = sorted(ns_by_rows)
-    return dict(zip(rows, accumulate((ns_by_rows[n] for n in rows), max), strict=True))
+def middle_mean(values: Sequence[float]) -> float:
+    """Return the mean of values, at least one, without the extremes of many."""
+    num_left_out = int(EXTREMES * len(values))
+    return fmean(sorted(values)[num_left_out : len(values) - num_left_out])
 
 
-def smooth(times: StepTimes) -> StepTimes:
-    """Move times onto lines over the layers, which are all alike, and make none fall with rows."""
-    exits = times.exits
-    if len(exits) < MIN_EXITS:
-        return times
+def never_falling(ns_by_size: Mapping[int, float]) -> dict[int, float]:
+    """Return times none of which is less than that of a smaller size."""
+    sizes = sorted(ns_by_size)
+    return dict(zip(sizes, accumulate((ns_by_size[n] for n in sizes), max), strict=True))
+
+
+def in_order(times: StepTimes) -> StepTimes:
+    """Return times of which no more layers and no more rows take less: noise would have it so.
+
+    Not moved onto lines over the layers, though these are all alike: the cache holds the first
+    ones only.
+    """
     closing, drafting = {}, {}
-    verify: dict[tuple[int, int], float] = {}
     for b in sorted({b for _, b in times.closing_ns}):
-        line = fit_line([(e, times.closing_ns[e, b]) for e in exits])
-        head_ns = median(times.draft_ns[e, b] - times.closing_ns[e, b] for e in exits)
-        for e in exits:
-            closing[e, b] = line.at(e)
-            drafting[e, b] = line.at(e) + max(0.0, head_ns)
-    entries = sorted({e for e, _ in times.verify_ns})
-    all_rows = sorted({n for _, n in times.verify_ns})
-    lines = {n: fit_line([(e, times.verify_ns[e, n]) for e in entries]) for n in all_rows}
-    for e in entries:
-        own = never_falling({n: line.at(e) for n, line in lines.items()})
-        verify |= {(e, n): ns for n, ns in own.items()}
-    first: dict[tuple[int, int], float] = {}
-    for step in sorted({step for _, step in times.first_steps_ns}):
-        line = fit_line([(e, times.first_steps_ns[e, step]) for e in exits])
-        first |= {(e, step): line.at(e) for e in exits}
-    return replace(
-        times, closing_ns=closing, draft_ns=drafting, verify_ns=verify, first_steps_ns=first
-    )
+        for e, ns in never_falling({e: times.closing_ns[e, b] for e in times.exits}).items():
+            closing[e, b] = ns
+            drafting[e, b] = ns + max(0.0, times.draft_ns[e, b] - times.closing_ns[e, b])
+    verify: dict[tuple[int, int], float] = {}
+    above: dict[int, float] = {}
+    for e in (*reversed(times.exits), 0):
+        own = {n: ns for (entry, n), ns in times.verify_ns.items() if entry == e}
+        # Plain passes follow each other, and may take less than those behind a pause.
+        least = above if e else {}
+        above = never_falling({n: max(ns, least.get(n, 0.0)) for n, ns in own.items()})
+        verify |= {(e, n): ns for n, ns in above.items()}
+    return replace(times, closing_ns=closing, draft_ns=drafting, verify_ns=verify)

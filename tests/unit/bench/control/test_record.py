@@ -94,8 +94,11 @@ def test_measured_times_know_every_part(model: Path, tmp_path: Path) -> None:
     assert all(times.round_ns(e, k) > 0 for e in times.exits for k in range(9))
     assert tuple(times.chance_ns) == NUM_SESSIONS
     assert all(ns >= 0.0 for ns in times.chance_ns.values())
-    # On lines over the layers, deeper is never cheaper to draft and never dearer to verify.
+    # Deeper is never cheaper to draft and never dearer to verify, nor are more rows cheaper.
     assert times.closing_ns[1, 1] <= times.closing_ns[2, 1] <= times.closing_ns[3, 1]
+    assert times.verify_ns[1, 5] >= times.verify_ns[2, 5] >= times.verify_ns[3, 5]
+    assert times.verify_ns[2, 1] <= times.verify_ns[2, 5] <= times.verify_ns[2, 16]
+    assert times.verify_ns[0, 1] <= times.verify_ns[0, 16]
     file = tmp_path / "times.json"
     file.write_text(json.dumps(times_to_json(times)))
     assert read_times(file) == times
