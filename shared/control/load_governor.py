@@ -76,6 +76,7 @@ class LoadGovernor:
         self._lessons = StepLessons(costs, resume_layer)
         self._tuning = LoneTuning(self.sessions, self._lessons)
         self._has_costs = False
+        self._load_level = -1
         self._step_index = 0
         # What this step tries beside the plan.
         self._is_probing = False
@@ -119,6 +120,8 @@ class LoadGovernor:
         self._followed = None
         for load in loads:
             self.sessions.open(load)
+        if loads:
+            self._enter_load(level_of(len(loads)))
         free = [load for load in loads if load.is_free]
         if not free:
             wished = [load.wished for load in loads]
@@ -136,7 +139,7 @@ class LoadGovernor:
             return unknown
         if self._arbiter.is_off(len(loads)):
             return all_plain(loads, "arbiter")
-        num_tried = self._num_tried.get(level_of(len(loads)), 0)
+        num_tried = self._num_tried.get(self._load_level, 0)
         view = self._planning.plan(self._question(loads, num_tried), self._step_index)
         if num_prompts and not self._pays_beside_prompts(free[0], view.plan, num_prompts):
             return all_plain(loads, "prompts")
@@ -152,6 +155,12 @@ class LoadGovernor:
         if not num_prompts and not view.is_drafting:
             self._quiet.begin(loads, decisions)
         return decisions
+
+    def _enter_load(self, level: int) -> None:
+        if level != self._load_level:
+            self._load_level = level
+            self.costs.enter_load(level)
+            self._planning.forget_costs()
 
     def goes_on(self) -> bool:
         """Begin a step like the last one, which was plain for everybody, unless anything is due.

@@ -1,6 +1,6 @@
 """How fast the machine is at present, against what was learned of it. Pure."""
 
-from math import exp
+from math import exp, log
 from statistics import median
 
 PACE_RATE = 0.03
@@ -15,9 +15,9 @@ NUM_OUTLIERS = 5
 class Pace:
     """A factor on learned times: above 1 while another process takes a core."""
 
-    def __init__(self) -> None:
-        """Start at 1."""
-        self._log = 0.0
+    def __init__(self, factor: float = 1.0) -> None:
+        """Start at a factor."""
+        self._log = log(factor)
         self._outliers: list[float] = []
 
     @property

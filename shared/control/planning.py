@@ -276,6 +276,10 @@ class Planning:
             draft_len = sum(worth >= plan.price for worth in outlook.worth[: plan.max_len])
         return min(draft_len, len(outlook.kept))
 
+    def forget_costs(self) -> None:
+        """Let the next look read costs anew: they are others at another load."""
+        self._reader = None
+
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
         self._draft_lens.pop(key, None)

@@ -13,14 +13,16 @@ A draft phase of k drafts is k + 1 alike steps and a hand-over, each arm with a 
     time      = H + (k + 1) * u_A(b)                                 b rows per step
 
 Both are read at the machine's present pace: when another process takes a core, what was not
-measured since is slower too. A measurement takes O(1), a reading microseconds.
+measured since is slower too. Pace and hand-over are told of each load apart: how far curves are off
+with sixteen sessions says nothing of one. A measurement takes O(1), a reading microseconds.
 """
 
 from collections.abc import Mapping
 from math import log
 
 from shared.control.cost_reader import CostReader
-from shared.control.pace import OUTLIER, Pace
+from shared.control.load_factors import LoadFactors
+from shared.control.pace import OUTLIER
 from shared.control.row_curve import RowCurve
 from shared.speculation.arm import exit_layer_of, method_of
 from shared.speculation.vocabulary import KANGAROO, SWIFT
@@ -55,9 +57,15 @@ class StepCosts:
         self._draft_curves: dict[int, RowCurve] = {}
         # By arm: (parts, ns) of its first phases.
         self._first_drafts: dict[int, list[tuple[Parts, float]]] = {}
-        self._hand_over = _HandOver()
-        self._pass_pace = Pace()
-        self._draft_pace = Pace()
+        # In force, and by level of load.
+        self._load = LoadFactors()
+        self._loads: dict[int, LoadFactors] = {}
+
+    def enter_load(self, level: int) -> None:
+        """Go by what was found at a level of load from here on; at a new one, by that of now."""
+        if level not in self._loads:
+            self._loads[level] = self._load.copy() if self._loads else self._load
+        self._load = self._loads[level]
 
     # --- drafts ---------------------------------------------------------------------------------
 
@@ -72,22 +80,22 @@ class StepCosts:
         """
         if ns <= 0 or num_steps < 1 or num_sessions <= 0:
             return
-        ns /= self._pass_pace.factor
+        ns /= self._load.pass_pace.factor
         parts = [(num_sessions, num_steps + 1.0)]
         curve = self._draft_curves.get(arm)
         if curve is None:
             self._note_first_draft(arm, parts, ns)
             return
-        hand_over_ns = self._hand_over.ns
+        hand_over_ns = self._load.hand_over.ns
         steps_ns = (num_steps + 1) * curve.at(num_sessions)
-        pace = self._draft_pace.factor
+        pace = self._load.draft_pace.factor
         # A phase no longer than the hand-over says that steps are cheap, not how cheap.
         found_ns = max(ns / pace - hand_over_ns, 0.1 * ns / pace)
         is_mature = curve.num_measured(num_sessions) >= NUM_MATURE
         log_ratio = log(found_ns / steps_ns)
-        curve.correct(parts, self._draft_pace.note(log_ratio, is_mature=is_mature))
+        curve.correct(parts, self._load.draft_pace.note(log_ratio, is_mature=is_mature))
         if is_mature and abs(log_ratio) < OUTLIER:
-            self._hand_over.note(num_steps + 1, ns / pace, curve.at(num_sessions))
+            self._load.hand_over.note(num_steps + 1, ns / pace, curve.at(num_sessions))
 
     def _note_first_draft(self, arm: int, parts: Parts, ns: float) -> None:
         first = self._first_drafts.setdefault(arm, [])
@@ -117,8 +125,8 @@ class StepCosts:
             curve = self._draft_curves[nearest]
             scale = (work + HEAD_LAYERS) / (self.work_of(nearest) + HEAD_LAYERS)
         steps_ns = scale * (num_steps + 1) * curve.at(num_sessions)
-        pace = self._pass_pace.factor * self._draft_pace.factor
-        return pace * (self._hand_over.ns + steps_ns)
+        pace = self._load.pass_pace.factor * self._load.draft_pace.factor
+        return pace * (self._load.hand_over.ns + steps_ns)
 
     def work_of(self, arm: int) -> float:
         """Return the layers that a draft step of an arm runs, as a guess until it is measured."""
@@ -143,9 +151,9 @@ class StepCosts:
         if not curve.is_known:
             curve.start(parts, ns)
             return
-        predicted_ns = self._pass_pace.factor * self._read(parts)
+        predicted_ns = self._load.pass_pace.factor * self._read(parts)
         is_mature = all(curve.num_measured(rows) >= NUM_MATURE for rows, _ in parts)
-        error = self._pass_pace.note(log(ns / predicted_ns), is_mature=is_mature)
+        error = self._load.pass_pace.note(log(ns / predicted_ns), is_mature=is_mature)
         # Plain and prompt rows alone run all layers: they hang on no share.
         if is_mature and any(rows_by_resume_layer):
             self._correct_shares(rows_by_resume_layer, error)
@@ -158,7 +166,7 @@ class StepCosts:
             return 0.0
         if not self._pass_curve.is_known:
             return None
-        return self._pass_pace.factor * self._read(parts)
+        return self._load.pass_pace.factor * self._read(parts)
 
     def reader(self) -> CostReader:
         """Return the costs of now, for one look at plans; at least one pass must be known."""
@@ -265,39 +273,3 @@ class StepCosts:
             curve.restore(times, RESTORED_COUNT)
             if kind == "d" and curve.is_known:
                 self._draft_curves[arm] = curve
-
-
-class _HandOver:
-    """What a draft phase takes beyond its steps, told from phases of different lengths.
-
-    The height of a discounted least-squares line through (number of steps, phase / time of a step),
-    held to a slope of 1 by as much as PRIOR_VARIANCE steps^2 weigh: lengths seldom differ much.
-    """
-
-    MIN_RATE = 0.005
-    PRIOR_VARIANCE = 0.5
-    # More than this share of a phase is not believed.
-    MAX_SHARE = 0.5
-
-    def __init__(self) -> None:
-        self.ns = 0.0
-        self._count = 0
-        self._mean_steps = 0.0
-        self._mean_phase = 0.0
-        self._variance = 0.0
-        self._covariance = 0.0
-
-    def note(self, num_steps: int, phase_ns: float, step_ns: float) -> None:
-        """Take a phase's steps, the closing one included, its time, and that of such a step."""
-        self._count += 1
-        rate = max(1.0 / self._count, self.MIN_RATE)
-        phase = phase_ns / step_ns
-        off_steps, off_phase = num_steps - self._mean_steps, phase - self._mean_phase
-        self._mean_steps += rate * off_steps
-        self._mean_phase += rate * off_phase
-        self._variance = (1.0 - rate) * (self._variance + rate * off_steps * off_steps)
-        self._covariance = (1.0 - rate) * (self._covariance + rate * off_steps * off_phase)
-        slope = (self._covariance + self.PRIOR_VARIANCE) / (self._variance + self.PRIOR_VARIANCE)
-        height = self._mean_phase - slope * self._mean_steps
-        height = max(0.0, min(self.MAX_SHARE * self._mean_phase, height))
-        self.ns += self.MIN_RATE * (height * step_ns - self.ns)

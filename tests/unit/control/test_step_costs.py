@@ -114,6 +114,34 @@ def test_a_slower_machine_is_slower_where_nothing_was_measured_since() -> None:
     assert costs.draft_ns(2, 1, 4) == pytest.approx(2.0 * before_ns, rel=0.1)
 
 
+def phase_ms(num_steps: int, num_sessions: int = 1) -> float:
+    return 2.0 + (num_steps + 1) * (1.0 + 0.2 * num_sessions)
+
+
+def test_what_one_load_taught_beside_the_curves_says_nothing_of_another() -> None:
+    costs, random = taught_passes(), Random(5)
+    costs.enter_load(0)
+    for _ in range(400):
+        num_steps = random.choice((2, 4, 8))
+        costs.note_draft(3, 1, num_steps, MS * phase_ms(num_steps))
+        costs.note_pass({0: 1}, linear_pass(1))
+    alone = (costs.draft_ns(3, 1, 4), costs.pass_ns({0: 1}))
+    assert alone == pytest.approx((MS * phase_ms(4), linear_pass(1)), rel=0.05)
+    costs.enter_load(4)
+    # Where nothing was found yet what holds elsewhere does.
+    assert (costs.draft_ns(3, 1, 4), costs.pass_ns({0: 1})) == alone
+    for _ in range(400):
+        # Short drafts take as long as long ones there, and passes half as long again.
+        costs.note_draft(3, 16, random.choice((2, 4, 8)), MS * phase_ms(8, 16))
+        costs.note_pass({0: 16}, 1.5 * linear_pass(16))
+    busy = costs.draft_ns(3, 16, 4)
+    assert costs.pass_ns({0: 16}) == pytest.approx(1.5 * linear_pass(16), rel=0.05)
+    costs.enter_load(0)
+    assert (costs.draft_ns(3, 1, 4), costs.pass_ns({0: 1})) == pytest.approx(alone, rel=0.05)
+    costs.enter_load(4)
+    assert costs.draft_ns(3, 16, 4) == busy
+
+
 def test_what_took_no_time_or_had_no_rows_is_not_noted() -> None:
     costs = StepCosts(LAYERS)
     costs.note_pass({0: 4}, 0)
