@@ -102,6 +102,11 @@ class PlanKeeper:
             self._on_since = self._num_looks
         return chosen
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a plan promised enough at the last look at it, but not often enough yet."""
+        return any(self._num_better.values())
+
     def _proven(self, others: Mapping[int, StepPlan], least_rate: float) -> StepPlan | None:
         """Return the best of those that promised more than this for long enough, if any."""
         proven = []

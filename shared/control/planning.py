@@ -40,7 +40,7 @@ PLAIN_REPLAN_STEPS = 8
 # Where besides nothing was read since: a look would find what the last did, but for the costs. So
 # each such look in a row is followed by twice as many steps, up to so many times as many.
 DEAF_REPLAN_STEPS = 32
-MAX_DEAF = 4
+MAX_DEAF = 8
 # Looks that what was read is heard in: a plan has to be better in so many to be taken.
 NUM_HEARD = 2
 # Branches are sought for chains that come so near to the best one.
@@ -174,11 +174,8 @@ class Planning:
         """Look at plans; return the one that is in force from this step on."""
         loads, view = asked.loads, self.view
         is_fresh, self._is_fresh = self._is_fresh, False
-        if is_fresh:
-            self._deaf_steps = DEAF_REPLAN_STEPS
-        elif not self._num_to_hear:
+        if not is_fresh and not self._num_to_hear:
             self._deaf_steps = min(2 * self._deaf_steps, MAX_DEAF * DEAF_REPLAN_STEPS)
-        self._num_to_hear = max(0, self._num_to_hear - 1)
         self._planned_keys, self._planned_step = keys, step_index
         arms = _arms_of(loads)
         current_arm = view.plan.arm if view is not None else -1
@@ -210,6 +207,8 @@ class Planning:
             is_fresh=is_fresh,
             tuned_gain=asked.tuned_gain,
         )
+        # What promises nothing now is not asked again: else it would be, at the next look or two.
+        self._num_to_hear = max(0, self._num_to_hear - 1) if self._keeper.is_waiting else 0
         for load, draft_len in zip(loads, plan.lens, strict=True):
             self._draft_lens[load.key] = draft_len
         self.view = PlanView(plan, plain, found.get(plan.arm, []), bests)

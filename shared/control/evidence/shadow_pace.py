@@ -12,10 +12,12 @@ NUM_GIVEN_AT_FIRST = 16
 # The shortest burst, in rounds, and so the shortest period: always.
 MIN_BURST_ROUNDS = 4
 COST_RATE = 0.1
-# Sessions in a row that hardly drafted, behind which those to come are read more seldom: paid
-# bursts have this part of their share, and one session in so many is given a first one.
+# Sessions in a row that hardly drafted, behind which those to come are read more seldom: one in so
+# many is given a first burst, and paid ones have that part of their share; half as many each time
+# the row is twice as long, down to the last.
 NUM_IN_VAIN = 8
 NUM_SHARING = 4
+MAX_SHARING = 16
 # Of a session's rounds, for it to have hardly drafted: trials alone are fewer.
 FEW_DRAFTS = 1 / 16
 
@@ -58,14 +60,15 @@ class ShadowPace:
         self._num_in_vain = self._num_in_vain + 1 if is_in_vain else 0
 
     @property
-    def is_in_vain(self) -> bool:
-        """Whether what was read of late led to next to no drafts."""
-        return self._num_in_vain >= NUM_IN_VAIN
+    def num_sharing(self) -> int:
+        """Sessions that share what one is read where drafts are made; 1: each has its own."""
+        num_rows = self._num_in_vain // NUM_IN_VAIN
+        return min(MAX_SHARING, NUM_SHARING << (num_rows.bit_length() - 1)) if num_rows else 1
 
     @property
     def max_share(self) -> float:
         """Of its time, what a session that begins now may spend on paid bursts."""
-        return MAX_SHARE / NUM_SHARING if self.is_in_vain else MAX_SHARE
+        return MAX_SHARE / self.num_sharing
 
     def period(self, max_share: float = MAX_SHARE) -> int | None:
         """Return the rounds from one burst to the next; None before any cost is known."""

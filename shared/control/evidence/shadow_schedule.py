@@ -6,7 +6,8 @@
              paid bursts stay within their share of the session's time
 
 Where session after session did not draft, one in four is given a first burst, and paid ones are a
-quarter as many: what they show is next to nothing then, and plain text waits for it.
+quarter as many, fewer yet the longer that goes on: what they show is next to nothing then, and
+plain text waits for it.
 
 A burst lasts at least 4 rounds in a row and 16 positions. What is read is fixed before the round,
 from counters, costs and a hash, and never from what the session's exits showed: else the counts
@@ -15,7 +16,7 @@ would be biased.
 
 from zlib import crc32
 
-from shared.control.evidence.shadow_pace import MIN_BURST_ROUNDS, NUM_SHARING, ShadowPace
+from shared.control.evidence.shadow_pace import MIN_BURST_ROUNDS, ShadowPace
 
 MIN_BURST_POSITIONS = 16
 
@@ -51,7 +52,7 @@ class ShadowSchedule:
         self._round_index = 0
         self._num_drafting = 0
         self._is_asked = False
-        is_its_turn = not pace.is_in_vain or self._hash % NUM_SHARING == 0
+        is_its_turn = self._hash % pace.num_sharing == 0
         self._burst = _Burst(is_given=True) if is_its_turn and pace.may_give else None
         # How long the last burst was, and so probably the next one.
         self._burst_rounds = MIN_BURST_ROUNDS

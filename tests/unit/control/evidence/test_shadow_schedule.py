@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from shared.control.evidence.shadow_pace import NUM_IN_VAIN, ShadowPace
+from shared.control.evidence.shadow_pace import MAX_SHARE, NUM_IN_VAIN, ShadowPace
 from shared.control.evidence.shadow_schedule import ShadowSchedule
 
 
@@ -154,7 +154,7 @@ def end_in_vain(pace: ShadowPace, num_sessions: int) -> None:
 def test_behind_sessions_that_did_not_draft_others_are_read_a_quarter_as_often() -> None:
     pace, calm = (pace_of(100.0, 2000.0) for _ in range(2))
     end_in_vain(pace, NUM_IN_VAIN)
-    assert pace.is_in_vain
+    assert pace.num_sharing == 4
     keys = [f"session-{index}" for index in range(40)]
     seldom, often = (
         [run(ShadowSchedule(key, each), [1] * 4000) for key in keys] for each in (pace, calm)
@@ -170,14 +170,25 @@ def test_a_session_that_drafts_lets_others_be_read_as_ever() -> None:
     pace = pace_of(100.0, 2000.0)
     end_in_vain(pace, NUM_IN_VAIN)
     end_session(pace, [True] * 100, 4)
-    assert not pace.is_in_vain
+    assert pace.num_sharing == 1
+
+
+def test_the_longer_nobody_drafts_the_fewer_sessions_are_read_down_to_one_in_sixteen() -> None:
+    pace = pace_of(100.0, 2000.0)
+    found = []
+    for _ in range(8 * NUM_IN_VAIN):
+        end_in_vain(pace, 1)
+        found.append(pace.num_sharing)
+    assert found[:7] == [1] * 7
+    assert [found[num - 1] for num in (8, 15, 16, 31, 32, 64)] == [4, 4, 8, 8, 16, 16]
+    assert pace.max_share == pytest.approx(MAX_SHARE / 16)
 
 
 def test_trials_alone_are_no_drafts_to_speak_of() -> None:
     pace = pace_of(100.0, 2000.0)
     end_in_vain(pace, NUM_IN_VAIN)
     end_session(pace, [index % 32 == 0 for index in range(100)])
-    assert pace.is_in_vain
+    assert pace.num_sharing == 4
 
 
 def test_sessions_that_may_not_draft_say_nothing() -> None:
@@ -186,4 +197,4 @@ def test_sessions_that_may_not_draft_say_nothing() -> None:
         schedule = ShadowSchedule(f"plain-{index}", pace)
         schedule.note_round(1)
         schedule.note_end()
-    assert not pace.is_in_vain
+    assert pace.num_sharing == 1
