@@ -53,9 +53,9 @@ def test_a_burst_is_given_after_an_alarm() -> None:
 
 def test_the_period_follows_from_costs() -> None:
     assert ShadowPace().period() is None
-    assert pace_of(100.0, 4000.0).period() == 10
-    assert pace_of(101.0, 4000.0).period() == 11
-    assert pace_of(40.0, 4000.0).period() == 4
+    assert pace_of(90.0, 4000.0).period() == 10
+    assert pace_of(91.0, 4000.0).period() == 11
+    assert pace_of(36.0, 4000.0).period() == 4
     assert pace_of(0.0, 4000.0).is_always
 
 
@@ -69,7 +69,7 @@ def test_costs_that_cannot_be_are_refused() -> None:
 def test_bursts_come_once_per_period_at_an_offset_of_the_session() -> None:
     starts = set()
     for key in "abcdef":
-        plan = run(ShadowSchedule(key, pace_of(500.0, 4000.0)), [4] * 600)
+        plan = run(ShadowSchedule(key, pace_of(450.0, 4000.0)), [4] * 600)
         bursts = bursts_of(plan)[1:]
         assert len(bursts) >= 10
         assert all(length == 4 for _, length in bursts)
@@ -108,7 +108,7 @@ def test_under_pressure_nothing_is_read_and_given_bursts_are_put_off() -> None:
 
 
 def test_under_pressure_paid_bursts_are_lost_not_gathered() -> None:
-    pace = pace_of(500.0, 4000.0)
+    pace = pace_of(450.0, 4000.0)
     plan = run(ShadowSchedule("a", pace), [4] * 1000, pressed=range(300, 500))
     calm = run(ShadowSchedule("a", pace), [4] * 1000)
     assert not any(plan[300:500])
@@ -124,7 +124,7 @@ def test_a_round_that_was_not_planned_is_none_of_a_burst() -> None:
 
 
 def test_offsets_are_the_same_in_every_process() -> None:
-    plan = run(ShadowSchedule("session-7", pace_of(500.0, 4000.0)), [4] * 200)
+    plan = run(ShadowSchedule("session-7", pace_of(450.0, 4000.0)), [4] * 200)
     # crc32("session-7") mod 50
     assert bursts_of(plan)[1][0] % 50 == 3399686939 % 50
 
@@ -132,7 +132,7 @@ def test_offsets_are_the_same_in_every_process() -> None:
 def test_the_plan_depends_on_counters_and_costs_alone() -> None:
     random = Random(2)
     lens = [random.randrange(1, 9) for _ in range(2000)]
-    plans = [run(ShadowSchedule("a", pace_of(500.0, 4000.0)), lens) for _ in range(2)]
+    plans = [run(ShadowSchedule("a", pace_of(450.0, 4000.0)), lens) for _ in range(2)]
     assert plans[0] == plans[1]
 
 
