@@ -118,10 +118,10 @@ class LoadGovernor:
                 return quiet
         self._quiet.end()
         self._followed = None
-        for load in loads:
-            self.sessions.open(load)
         if loads:
             self._enter_load(level_of(len(loads)))
+        for load in loads:
+            self.sessions.open(load)
         free = [load for load in loads if load.is_free]
         if not free:
             wished = [load.wished for load in loads]
@@ -160,6 +160,7 @@ class LoadGovernor:
         if level != self._load_level:
             self._load_level = level
             self.costs.enter_load(level)
+            self.sessions.book.enter_load(level)
             self._planning.forget_costs()
 
     def goes_on(self) -> bool:

@@ -151,6 +151,10 @@ class EvidenceBook:
 
     # --- shadow ---------------------------------------------------------------------------------
 
+    def enter_load(self, level: int) -> None:
+        """Read by what reading was found to be worth at a level of load from here on."""
+        self._pace.level = level
+
     def wants_shadow(self, key: str, *, is_pressed: bool = False) -> bool:
         """Return whether the next round of an open session is to read all its exits.
 

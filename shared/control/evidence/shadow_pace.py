@@ -26,7 +26,15 @@ FEW_DRAFTS = 1 / 16
 class ShadowPace:
     """Costs of rounds and of their shadow, shared by the sessions of a cell, and their sums."""
 
-    __slots__ = ("_num_in_vain", "busy_us", "given_us", "paid_us", "round_us", "shadow_us")
+    __slots__ = (
+        "_num_in_vain",
+        "busy_us",
+        "given_us",
+        "level",
+        "paid_us",
+        "round_us",
+        "shadow_us",
+    )
 
     def __init__(self) -> None:
         """Begin without costs: no period is known."""
@@ -36,7 +44,10 @@ class ShadowPace:
         self.busy_us = 0.0
         self.given_us = 0.0
         self.paid_us = 0.0
-        self._num_in_vain = 0
+        # Of load, at present; in how many sessions in a row reading was in vain at each: that
+        # nobody drafts among many says nothing of one.
+        self.level = 0
+        self._num_in_vain: dict[int, int] = {}
 
     def note_cost(self, shadow_us: float, round_us: float) -> None:
         """Take what full shadow added to one session's round, and what the round took.
@@ -58,12 +69,12 @@ class ShadowPace:
     def note_end(self, num_rounds: int, num_drafting: int) -> None:
         """Take a session that could have drafted, and in how many of its rounds it did."""
         is_in_vain = num_drafting <= FEW_DRAFTS * num_rounds
-        self._num_in_vain = self._num_in_vain + 1 if is_in_vain else 0
+        self._num_in_vain[self.level] = is_in_vain * (1 + self._num_in_vain.get(self.level, 0))
 
     @property
     def num_sharing(self) -> int:
         """Sessions that share what one is read where drafts are made; 1: each has its own."""
-        num_rows = self._num_in_vain // NUM_IN_VAIN
+        num_rows = self._num_in_vain.get(self.level, 0) // NUM_IN_VAIN
         return min(MAX_SHARING, NUM_SHARING << (num_rows.bit_length() - 1)) if num_rows else 1
 
     @property

@@ -183,3 +183,30 @@ def test_a_step_that_follows_the_plan_says_what_it_expects() -> None:
     assert governor.expected_per_ns(2) is None
     governor.decide([SessionLoad("pinned", WISHED, is_pinned=True)])
     assert governor.expected_per_ns(1) is None
+
+
+def read_first(governor: LoadGovernor, groups: list[list[SessionLoad]], num_steps: int) -> int:
+    """Run each group in turn on text that no draft fits; return who was read in its first step."""
+    num_read = 0
+    for loads in groups:
+        for index in range(num_steps):
+            decisions = governor.decide(loads)
+            read = governor.shadow(loads, decisions)
+            num_read += len(read) if index == 0 else 0
+            governor.note_step(outcome_of(loads, decisions, 0))
+        for load in loads:
+            governor.forget(load.key)
+    return num_read
+
+
+def test_that_nobody_drafts_among_many_leaves_a_lone_session_read_as_ever() -> None:
+    governor = LoadGovernor(StepCosts(12))
+    many = [
+        [SessionLoad(f"many-{group}-{index}", WISHED) for index in range(4)] for group in range(8)
+    ]
+    lone = [[SessionLoad(f"lone-{index}", WISHED)] for index in range(6)]
+    later = [[SessionLoad(f"later-{index}", WISHED) for index in range(4)]]
+    assert read_first(governor, many[:2], 40) == 8
+    assert read_first(governor, many[2:], 40) < 12
+    assert read_first(governor, lone, 40) == len(lone)
+    assert read_first(governor, later, 40) < 4

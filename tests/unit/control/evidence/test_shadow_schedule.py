@@ -184,6 +184,18 @@ def test_the_longer_nobody_drafts_the_fewer_sessions_are_read_down_to_one_in_six
     assert pace.max_share == pytest.approx(MAX_SHARE / 16)
 
 
+def test_that_nobody_drafts_among_many_says_nothing_of_one() -> None:
+    pace = pace_of(100.0, 2000.0)
+    pace.level = 3
+    end_in_vain(pace, 4 * NUM_IN_VAIN)
+    assert pace.num_sharing == 16
+    pace.level = 0
+    assert pace.num_sharing == 1
+    end_session(pace, [True] * 100, 4)
+    pace.level = 3
+    assert pace.num_sharing == 16
+
+
 def test_trials_alone_are_no_drafts_to_speak_of() -> None:
     pace = pace_of(100.0, 2000.0)
     end_in_vain(pace, NUM_IN_VAIN)
