@@ -22,8 +22,11 @@ MIN_STEPS = 8
 MAX_STEPS = 1024
 # Steps of a process before plans are probed: the first one is to be known before.
 FIRST_STEPS = 16
-# While plain, the first trials at a level of load come MIN_STEPS apart.
+# While plain, the first trials at a level of load come sooner: two of them MIN_STEPS apart, as the
+# very first may have met a stall, and others as they lose so much, five times as much as any.
 NUM_COLD_TRIALS = 8
+NUM_FIRST_TRIALS = 2
+COLD_LOSS = 5 * PROBE_LOSS
 # So many trials in a row while plain double the distance between them, so often at most.
 NUM_PLAIN_TRIALS = 4
 MAX_DOUBLED = 3
@@ -117,15 +120,17 @@ class StepProbes:
         least = MIN_TRIAL_LOSS * trial.step_ns / view.plan.step_ns
         self._num_plain_trials += not view.is_drafting
         num_doubled = min(MAX_DOUBLED, self._num_plain_trials // NUM_PLAIN_TRIALS)
-        num_steps = num_steps_for(max(least, loss_of(view.plan, trial))) << num_doubled
+        loss = max(least, loss_of(view.plan, trial))
+        num_steps = num_steps_for(loss) << num_doubled
+        num_cold = num_steps_for(loss, COLD_LOSS) if num_tried >= NUM_FIRST_TRIALS else MIN_STEPS
         self._trial_step = step_index + num_steps
-        self._num_to_wait = num_steps - MIN_STEPS
+        self._num_to_wait = num_steps - num_cold
         return trial
 
 
-def num_steps_for(loss: float) -> int:
-    """Return how many steps lie between probes that lose so much of a step each."""
-    return max(MIN_STEPS, min(MAX_STEPS, int(loss / PROBE_LOSS)))
+def num_steps_for(loss: float, share: float = PROBE_LOSS) -> int:
+    """Return how many steps lie between probes that lose so much of a step each, of all a share."""
+    return max(MIN_STEPS, min(MAX_STEPS, int(loss / share)))
 
 
 def loss_of(plan: StepPlan, probe: StepPlan) -> float:

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import (
+    COLD_LOSS,
     FIRST_STEPS,
     MAX_STEPS,
     MIN_STEPS,
@@ -87,6 +88,19 @@ def test_while_plain_drafts_that_are_taken_to_be_hopeless_are_tried_too() -> Non
     cold = [i for i in range(200) if probes.due_trial(i, hopeless, i // 100) is not None]
     assert len(cold) > 4
     assert any(probes.due_trial(i, hopeless, 100) is not None for i in range(200, 20_000))
+
+
+def test_first_trials_that_lose_much_take_a_hundredth_of_the_time_behind_the_first_few() -> None:
+    # Loses (1 - .2) * 40 / 10 = 3.2 plain steps.
+    hopeless = PlanView(PLAIN, PLAIN, [plan(1, 0.2, 40.0)])
+    probes = StepProbes()
+    steps: list[int] = []
+    for i in range(FIRST_STEPS, 3000):
+        if probes.due_trial(i, hopeless, len(steps)) is not None:
+            steps.append(i)
+    distances = [later - earlier for earlier, later in pairwise(steps)]
+    assert distances[:2] == [MIN_STEPS] * 2
+    assert distances[2:4] == [num_steps_for(3.2, COLD_LOSS)] * 2 == [320] * 2
 
 
 def test_trials_come_ever_more_seldom_while_nobody_drafts() -> None:
