@@ -101,8 +101,8 @@ def read_fit(file: Path) -> Fit:
         return Fit(**{each.name: float(values[each.name]) for each in fields(Fit)})
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError):
         raise UsageError(
-            f"{file} does not tell what steps take between processes: {error!r}; give a result of"
+            f"{file} does not tell what steps take between processes; give a result of"
             " `shortstack bench policies-live --measure-costs`"
         ) from None
