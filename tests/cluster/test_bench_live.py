@@ -1,6 +1,7 @@
 """Static settings and the controller on a real stack, costs measured in turn with the texts."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_settings_are_served_beside_goodput_and_predicted_by_each_other(
     assert [check["name"] for check in found["checks"]] == SETTINGS
     assert all(check["predicted_ns"] is not None for check in found["checks"])
     fit = read_fit(out)
-    assert min(fit.plain_stretch, fit.pass_stretch, fit.overhead_ns) > 0.0
+    assert fit.plain_stretch > 0.0
+    assert min(asdict(fit).values()) >= 0.0
     times = times_from_json(found["times"])
     assert times.exits == (1, 2)
     assert times.pass_stretch == pytest.approx(fit.pass_stretch, rel=1e-3)

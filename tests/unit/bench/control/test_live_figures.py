@@ -194,6 +194,17 @@ def test_a_hand_over_takes_no_negative_time() -> None:
     assert 1.0 < told.draft_stretch < FIT.draft_stretch
 
 
+def test_clocks_that_disagree_on_short_texts_tell_no_negative_times() -> None:
+    found = {
+        name: [replace(own, decode_ns=own.decode_ns // 2) for own in samples]
+        for name, samples in served_samples(FIT).items()
+    }
+    told = fit_of(found, SETTINGS, TIMES)
+    assert told is not None
+    assert told.overhead_ns == 0.0
+    assert told.plain_stretch == pytest.approx(FIT.plain_stretch)
+
+
 def test_few_settings_tell_the_hand_over_alone() -> None:
     fit = replace(FIT, draft_stretch=1.0)
     told = fit_of(served_samples(fit), SETTINGS[:1], TIMES)
