@@ -191,16 +191,18 @@ async def test_a_pass_is_linked_to_the_rounds_in_it_and_they_to_it(setup: Setup)
 
 async def test_what_is_not_sampled_leaves_nothing(setup: Setup) -> None:
     num_before = len(setup.received.spans)
+    # Some of their spans may be on their way still.
+    earlier = {each.trace_id for each in setup.received.spans}
     await setup.client.complete(request_of())
     unsampled = client_span(is_sampled=False)
     with use_span(unsampled):
         await setup.client.complete(request_of())
     # Spans leave a process in order: what comes behind these requests is the barrier.
     trace_ids = {trace_id for trace_id, _ in [await setup.complete(request_of()) for _ in "ab"]}
-    new = setup.received.spans[num_before:]
+    new = [each for each in setup.received.spans[num_before:] if each.trace_id not in earlier]
     assert {each.trace_id for each in new if each.name != "pass"} == trace_ids
     for in_pass in (each for each in new if each.name == "pass"):
-        assert {trace_id for trace_id, _ in in_pass.links} <= trace_ids
+        assert {trace_id for trace_id, _ in in_pass.links} <= trace_ids | earlier
 
 
 async def test_a_chat_with_every_parameter_says_so_but_for_its_text(setup: Setup) -> None:
