@@ -4,7 +4,7 @@ from copy import copy
 
 
 class HandOver:
-    """What a draft phase takes beyond its steps, told from phases of different lengths.
+    """ns: what is believed of it, at the machine's usual pace; 0 at first.
 
     The height of a discounted least-squares line through (number of steps, phase / time of a step),
     held to a slope of 1 by as much as PRIOR_VARIANCE steps^2 weigh: lengths seldom differ much.

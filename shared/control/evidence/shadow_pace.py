@@ -69,7 +69,8 @@ class ShadowPace:
     def note_end(self, num_rounds: int, num_drafting: int) -> None:
         """Take a session that could have drafted, and in how many of its rounds it did."""
         is_in_vain = num_drafting <= FEW_DRAFTS * num_rounds
-        self._num_in_vain[self.level] = is_in_vain * (1 + self._num_in_vain.get(self.level, 0))
+        before = self._num_in_vain.get(self.level, 0)
+        self._num_in_vain[self.level] = before + 1 if is_in_vain else 0
 
     @property
     def num_sharing(self) -> int:
