@@ -129,9 +129,7 @@ class StepLog:
         )
         self.metrics.note_round(session, outcome, round_ns, is_alarm=is_alarm)
         if self._link is not None:
-            self._link.note_round(
-                session, outcome, self.governor.sessions.evidence(outcome.key), end_ns
-            )
+            self._link.note_round(session, outcome, self.governor.evidence, end_ns)
         if self.search is not None:
             self.search.note_round(session, outcome)
         if session.policy is not None and outcome.observation is not None:
@@ -169,7 +167,7 @@ class StepLog:
             if self._tracer is not None and session.trace is not None:
                 self._tracer.note_end(session, session.trace, reason, now_ns)
             if self._link is not None:
-                self._link.end(session, self.governor.sessions.evidence(session.session_id))
+                self._link.end(session, self.governor.evidence(session.session_id))
             if self.search is not None:
                 self.search.close(session)
             self.governor.forget(session.session_id)

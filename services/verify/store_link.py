@@ -7,7 +7,7 @@ And the other way: what the store told of a session as values that its evidence 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from services.verify.session import Session
 from services.verify.session_store import SessionStore
@@ -31,7 +31,11 @@ class StoreLink:
         self._is_on: dict[str, bool] = {}
 
     def note_round(
-        self, session: Session, outcome: RoundOutcome, evidence: SessionEvidence | None, now_ns: int
+        self,
+        session: Session,
+        outcome: RoundOutcome,
+        evidence_of: Callable[[str], SessionEvidence | None],
+        now_ns: int,
     ) -> None:
         """Take a committed round; hand the session's evidence over if that is due."""
         if session.opened is None:
@@ -42,7 +46,7 @@ class StoreLink:
             self._last_on[key] = outcome.decision
         schedule = self._schedules.setdefault(key, FlushSchedule(now_ns))
         if schedule.note_round(now_ns):
-            self._hand_over(session, session.opened, evidence, is_end=False)
+            self._hand_over(session, session.opened, evidence_of(key), is_end=False)
 
     def end(self, session: Session, evidence: SessionEvidence | None) -> None:
         """Hand over what a session leaves at its end; None: it never decoded."""

@@ -13,6 +13,7 @@ along each session's text. Pure: no clock, no randomness.
     arbiter   measured speed overrules the plan                            arbiter
     prompts   plain steps where prompts that ride along make drafts dear   beside_prompts
     quiet     what was decided plainly holds for some steps                quiet_steps
+    batch     plain steps are learned of together                          plain_batch
     lessons   what steps teach of costs, and take beside these             step_lessons
 """
 
@@ -22,8 +23,10 @@ from shared.control.arbiter import Arbiter, level_of
 from shared.control.auditions import Auditions
 from shared.control.beside_prompts import Riders, pays_beside_prompts
 from shared.control.evidence.evidence_book import EvidenceBook
+from shared.control.evidence.session_evidence import SessionEvidence
 from shared.control.grants import all_plain, granted, only_one_drafts
 from shared.control.lone_tuning import LoneTuning
+from shared.control.plain_batch import PlainBatch
 from shared.control.plan_question import PlanQuestion
 from shared.control.planning import Planning
 from shared.control.quiet_steps import QuietSteps
@@ -71,6 +74,7 @@ class LoadGovernor:
         self._probes = StepProbes()
         self._auditions = Auditions()
         self._quiet = QuietSteps()
+        self._batch = PlainBatch()
         # Steps with drafts by a plan, in force or tried, by level of load.
         self._num_tried: dict[int, int] = {}
         self._lessons = StepLessons(costs, resume_layer)
@@ -116,6 +120,7 @@ class LoadGovernor:
             quiet = self._quiet.decisions(loads)
             if quiet is not None:
                 return quiet
+        self._learn_of_batch()
         self._quiet.end()
         self._followed = None
         if loads:
@@ -173,13 +178,19 @@ class LoadGovernor:
         if free_keys is None:
             return False
         if free_keys:
-            if self._step_index + 1 >= self._planning.due_step:
-                return False
-            if any(map(self.sessions.book.wants_shadow, free_keys)):
+            if self._step_index + 1 >= self._quiet.until_step and self._is_due(free_keys):
                 return False
             self._step_index += 1
         self._is_probing = self._is_plain_probe = False
         return True
+
+    def _is_due(self, free_keys: Sequence[str]) -> bool:
+        """Say whether the next step is to look or to read; if not, set when to ask again."""
+        self._learn_of_batch()
+        next_step = self._step_index + 1
+        num_unread = min(map(self.sessions.book.num_unread, free_keys))
+        self._quiet.until_step = min(self._planning.due_step, next_step + num_unread)
+        return self._quiet.until_step <= next_step
 
     def _without_costs(
         self, loads: Sequence[SessionLoad], first: SessionLoad
@@ -245,6 +256,7 @@ class LoadGovernor:
         """
         if not any(load.is_free for load in loads):
             return {}
+        self._learn_of_batch()
         most = len(loads)
         if most > 1 and self._is_compute_bound(most):
             most = 1
@@ -279,9 +291,30 @@ class LoadGovernor:
         Steps with prefill rows teach costs and acceptance, not delivered speed. Steps without
         rounds (prompts only) may be noted too.
 
+        What plain steps teach comes some steps later where nothing is decided anew.
+
         Returns:
             The sessions whose text was found to have changed.
         """
+        if self._quiet.holds and not self._is_plain_probe and self._batch.add(outcome):
+            if self._batch.is_full:
+                self._learn_of_batch()
+            return frozenset()
+        self._learn_of_batch()
+        return self._learn(outcome)
+
+    def evidence(self, key: str) -> SessionEvidence | None:
+        """Return what an open session showed, up to its last step."""
+        self._learn_of_batch()
+        return self.sessions.evidence(key)
+
+    def _learn_of_batch(self) -> None:
+        """Learn of plain steps that were noted; nothing was read in them, so none can alarm."""
+        outcome = self._batch.take()
+        if outcome is not None:
+            self._learn(outcome)
+
+    def _learn(self, outcome: StepOutcome) -> frozenset[str]:
         off_arm = self._planning.arm
         alarms = frozenset(each.key for each in outcome.rounds if self.sessions.note(each, off_arm))
         if any(each.observation and each.observation.reads for each in outcome.rounds):
@@ -315,7 +348,7 @@ class LoadGovernor:
         num_tokens = sum(each.num_emitted for each in outcome.rounds)
         num_drafting = sum(each.num_drafted > 0 for each in outcome.rounds)
         plain_ns = self._lessons.plain_ns(num_sessions)
-        self._lessons.note_mode(is_plain=not num_drafting)
+        self._lessons.note_mode(outcome.num_steps, is_plain=not num_drafting)
         if self.sessions.note_times(outcome.rounds, ns - outcome.read_ns, plain_ns):
             self._planning.hear()
         if num_drafting:
@@ -328,6 +361,7 @@ class LoadGovernor:
 
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
+        self._learn_of_batch()
         self.sessions.forget(key)
         self._planning.forget(key)
         self._tuning.forget(key)

@@ -21,6 +21,13 @@ class QuietSteps:
         self._loads: Sequence[SessionLoad] | None = None
         self._decisions: list[Decision] = []
         self._free_keys: tuple[str, ...] = ()
+        # The step before which nothing is due, as far as was asked.
+        self.until_step = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything holds."""
+        return self._loads is not None
 
     @property
     def free_keys(self) -> tuple[str, ...] | None:
@@ -32,6 +39,7 @@ class QuietSteps:
         if all(each.is_off for each in decisions):
             self._loads, self._decisions = loads, decisions
             self._free_keys = tuple(load.key for load in loads if load.is_free)
+            self.until_step = 0
 
     def end(self) -> None:
         """Let nothing hold: the next step is decided anew."""

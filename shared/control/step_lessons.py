@@ -114,9 +114,11 @@ class StepLessons:
         sustained = SUSTAINED - (SUSTAINED - 1.0) * self._plain_share
         return sustained * (pass_ns + self.overhead_ns)
 
-    def note_mode(self, *, is_plain: bool) -> None:
-        """Learn whether steps are plain."""
-        self._plain_share += PLAIN_RATE * (is_plain - self._plain_share)
+    def note_mode(self, num_steps: int, *, is_plain: bool) -> None:
+        """Learn whether steps are plain, from so many in a row that are or are not."""
+        self._plain_share = is_plain + (1.0 - PLAIN_RATE) ** num_steps * (
+            self._plain_share - is_plain
+        )
 
     def _draft_phase(self, outcome: StepOutcome) -> tuple[int, float, int] | None:
         """Return the arm, rows and steps of a draft phase; None where there was none of its own."""

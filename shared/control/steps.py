@@ -102,6 +102,8 @@ class StepOutcome:
     read_ns: beside these, reading exits as evidence in the verify pass.
     has_draft_reads: whether drafts were longer for reading exits on the way.
     teaches: whether the step tells what steps cost; one of another kind of step tells evidence.
+    num_steps: steps in a row that it stands for, all plain: rounds are theirs together, times those
+        of one of them.
     """
 
     rounds: Sequence[RoundOutcome]
@@ -112,6 +114,7 @@ class StepOutcome:
     read_ns: int = 0
     has_draft_reads: bool = False
     teaches: bool = True
+    num_steps: int = 1
 
 
 def draft_shape(

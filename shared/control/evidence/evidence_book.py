@@ -24,6 +24,8 @@ from shared.speculation.vocabulary import LAYERSKIP
 
 # Positions of a session between what the cell learns from it.
 LEARN_POSITIONS = 64
+# Rounds for which a session that is never read is not asked again.
+NEVER_READ = 1 << 20
 # Methods whose exits can be read wherever the target runs.
 READ_OUT_METHODS = frozenset({LAYERSKIP})
 
@@ -119,9 +121,11 @@ class EvidenceBook:
         """
         page = self._pages[key]
         has_changed = page.evidence.note(observation, exit_in_use)
-        page.schedule.note_round(observation.num_positions, is_drafting=is_drafting)
-        if observation.reads:
+        if observation.reads or is_drafting:
+            page.schedule.note_round(observation.num_positions, is_drafting=is_drafting)
             self._note_branches(page, observation)
+        else:
+            page.schedule.note_plain(observation.num_positions)
         if has_changed:
             page.schedule.begin_burst()
         if page.evidence.num_positions >= page.num_learned + LEARN_POSITIONS:
@@ -169,6 +173,13 @@ class EvidenceBook:
         if method not in READ_OUT_METHODS:
             return False
         return page.schedule.plan_round(is_pressed=is_pressed)
+
+    def num_unread(self, key: str) -> int:
+        """Return for how many plain rounds of an open session nothing is to be read, at least."""
+        page = self._pages[key]
+        if page.source[0] not in READ_OUT_METHODS:
+            return NEVER_READ
+        return page.schedule.num_unread()
 
     def note_shadow_cost(self, shadow_us: float, round_us: float) -> None:
         """Take what full shadow added to one session's round, and what the round took.

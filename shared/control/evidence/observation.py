@@ -41,6 +41,7 @@ class Observation:
     """What a round showed.
 
     num_positions: committed and emitted, at least 0; nothing behind an end of the session counts.
+        Without any reads they may be of several rounds, plain ones of one position each.
     reads: by arm, one entry per position; None where that arm was not read.
     miss_ranks: by arm, where among its next best the committed token stood, for each position at
         which it chose another one and these were asked for: 1 is the second best; 0: nowhere.

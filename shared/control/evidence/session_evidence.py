@@ -56,7 +56,7 @@ class SessionEvidence:
         self._flushed = PlaceTotals()
         # What was told of an exit and so many places, until something new is known of it.
         self._survival: dict[int, dict[int, Survival]] = {}
-        self._refreshed_at = 0
+        self._num_refreshed = 0
         if carried is not None:
             self.adopt(carried=carried)
 
@@ -98,9 +98,10 @@ class SessionEvidence:
 
     def _forget_told(self, observation: Observation, *, is_all: bool) -> None:
         """Let chances be told anew of exits that were read; at times of those that only faded."""
-        if is_all or self.num_positions >= self._refreshed_at + REFRESH_POSITIONS:
+        num_refreshed = self.num_positions // REFRESH_POSITIONS
+        if is_all or num_refreshed != self._num_refreshed:
             self._survival.clear()
-            self._refreshed_at = self.num_positions
+            self._num_refreshed = num_refreshed
         for exit_layer in observation.reads:
             self._survival.pop(exit_layer, None)
 

@@ -19,6 +19,8 @@ from zlib import crc32
 from shared.control.evidence.shadow_pace import MIN_BURST_ROUNDS, ShadowPace
 
 MIN_BURST_POSITIONS = 16
+# While nobody knows what reading takes, rounds until that is asked again.
+UNKNOWN_ROUNDS = 16
 
 
 class ShadowSchedule:
@@ -84,16 +86,34 @@ class ShadowSchedule:
 
     def note_round(self, num_positions: int, *, is_drafting: bool = False) -> None:
         """Take the round that was planned last; without a plan none of its exits were read."""
+        self._note(num_positions, 1)
         self._num_drafting += is_drafting
-        self._busy_us += self._pace.round_us
-        self._pace.busy_us += self._pace.round_us
+
+    def note_plain(self, num_rounds: int) -> None:
+        """Take plain rounds of one position each: one that was planned, or several unread ones."""
+        self._note(num_rounds, num_rounds)
+
+    def _note(self, num_positions: int, num_rounds: int) -> None:
+        self._busy_us += num_rounds * self._pace.round_us
+        self._pace.busy_us += num_rounds * self._pace.round_us
         if self._is_full:
             self._note_full_round(num_positions)
         elif self._burst is not None:
             # Its rounds would not have been in a row.
             self._burst = _Burst(is_given=True) if self._burst.is_given else None
         self._is_full = False
-        self._round_index += 1
+        self._round_index += num_rounds
+
+    def num_unread(self) -> int:
+        """Return for how many rounds from now on, at least, nothing is to be read.
+
+        As long as no burst is given meanwhile. 0: the next one is to be read.
+        """
+        if self.plan_round():
+            return 0
+        if self._pace.shadow_us is None:
+            return UNKNOWN_ROUNDS
+        return max(1, self._next_round - self._round_index)
 
     def note_end(self) -> None:
         """Let sessions to come be read more seldom, if this and others before it did not draft."""

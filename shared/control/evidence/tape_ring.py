@@ -44,12 +44,13 @@ class TapeRing:
         num_new = observation.num_positions
         if not num_new:
             return
-        starts = (self._round_starts << num_new) | (1 << (num_new - 1))
-        self._round_starts = starts & _MASK
         if observation.reads:
+            starts = 1 << (num_new - 1)
             self._note_reads(observation)
         else:
+            starts = (1 << num_new) - 1
             self._num_unread += num_new
+        self._round_starts = ((self._round_starts << num_new) | starts) & _MASK
         self.num_positions += num_new
 
     def _note_reads(self, observation: Observation) -> None:

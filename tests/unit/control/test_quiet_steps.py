@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from shared.control.evidence.observation import Observation, Read
 from shared.control.load_governor import LoadGovernor
 from shared.control.planning import DEAF_REPLAN_STEPS, PLAIN_REPLAN_STEPS
@@ -110,6 +112,49 @@ def test_steps_that_go_on_decide_what_would_have_been_decided() -> None:
     assert seldom.run(1000, is_read=False, asks_always=False) == expected
     assert any(not each.is_off for each in expected[200:]), "nothing was ever tried"
     assert seldom.num_held > 800
+
+
+def test_steps_that_go_on_teach_what_they_would_have_taught() -> None:
+    always, seldom = HardText(), HardText()
+    always.run(1003, is_read=False)
+    seldom.run(1003, is_read=False, asks_always=False)
+    books = [each.governor.evidence("s") for each in (always, seldom)]
+    assert [book.num_positions for book in books if book] == [1003, 1003]
+    assert books[0] and books[1] and books[0].survival(2) == books[1].survival(2)
+    schedules = [each.governor.sessions.book._pages["s"].schedule for each in (always, seldom)]
+    assert schedules[0]._round_index == schedules[1]._round_index == 1003
+    assert schedules[0].share == pytest.approx(schedules[1].share)
+    shares = [each.governor._lessons._plain_share for each in (always, seldom)]
+    assert shares[0] == pytest.approx(shares[1])
+    tokens = [each.governor._arbiter._num_tokens for each in (always, seldom)]
+    assert tokens[0] == tokens[1]
+    assert seldom.governor.costs.num_measured(1) < 0.3 * always.governor.costs.num_measured(1)
+    for each in (always, seldom):
+        assert each.governor.costs.pass_ns({0: 1}) == pytest.approx(10 * MS, rel=0.01)
+
+
+def test_steps_that_go_on_are_read_when_they_would_have_been() -> None:
+    plans = []
+    for asks_always in (True, False):
+        session = HardText()
+        session.governor.sessions.book.note_shadow_cost(40.0, 4000.0)
+        plan, decision = [], PLAIN_DECISION
+        for step in range(1500):
+            if not asks_always and step and session.governor.goes_on():
+                exits: tuple[int, ...] | None = None
+            else:
+                (decision,) = session.governor.decide(LOADS)
+                exits = session.governor.shadow(LOADS, [decision]).get("s")
+            k = 0 if decision.is_off else decision.max_draft_len
+            # What is in reads of a draft itself is none of the schedule's.
+            plan.append(bool(exits) and not k)
+            reads = {2: [Read(False, 0.5)]} if k or exits else {}
+            rounds = [RoundOutcome("s", decision, k, 0, 1, Observation(1, reads))]
+            took = StepOutcome(rounds, 0, 4 * k * MS, 10 * MS, (10 + 4 * k) * MS)
+            session.governor.note_step(took)
+        plans.append(plan)
+    assert plans[0] == plans[1]
+    assert sum(plans[0]) > 16
 
 
 def test_no_step_goes_on_beside_drafts_or_before_anything_was_decided() -> None:

@@ -44,6 +44,25 @@ def test_the_first_burst_has_four_rounds_and_sixteen_positions(
     assert bursts_of(plan) == [(0, num_rounds)]
 
 
+@pytest.mark.parametrize("shadow_us", [20.0, 60.0, 400.0, 900.0])
+def test_rounds_that_are_not_asked_about_are_those_that_are_not_read(shadow_us: float) -> None:
+    asked = ShadowSchedule("a", pace_of(shadow_us, 4000.0))
+    expected = run(asked, [1] * 3000)
+    schedule = ShadowSchedule("a", pace_of(shadow_us, 4000.0))
+    plan: list[bool] = []
+    while len(plan) < 3000:
+        num_unread = schedule.num_unread()
+        if num_unread:
+            plan += [False] * num_unread
+            schedule.note_plain(num_unread)
+        else:
+            assert schedule.plan_round()
+            plan.append(True)
+            schedule.note_round(1)
+    assert plan[:3000] == expected
+    assert sum(expected) > 16
+
+
 def test_a_burst_is_given_after_an_alarm() -> None:
     schedule = ShadowSchedule("a", ShadowPace())
     run(schedule, [4] * 10)

@@ -74,7 +74,8 @@ def test_round_starts_are_flagged() -> None:
     ring.note(plain_observation({4: [1]}))
     ring.note(Observation(0))
     ring.note(Observation(2))
-    assert ring.round_starts() == [True, False, False, True, True, False]
+    # Where nothing was read rounds were plain, and of one position each.
+    assert ring.round_starts() == [True, False, False, True, True, True]
     assert [run.matches for run in ring.runs(4)] == [[True, True, False, True]]
 
 
