@@ -32,10 +32,10 @@ from shared.control.planning import Planning
 from shared.control.quiet_steps import QuietSteps
 from shared.control.session_files import SessionFiles
 from shared.control.step_costs import StepCosts
-from shared.control.step_lessons import StepLessons, ns_of
+from shared.control.step_lessons import StepLessons
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import PlanView, StepProbes
-from shared.control.steps import SessionLoad, StepOutcome
+from shared.control.steps import SessionLoad, StepOutcome, ns_of
 from shared.speculation.arm import arm_in_use, at_arm
 from shared.speculation.vocabulary import Decision
 

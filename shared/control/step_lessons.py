@@ -8,7 +8,7 @@ costs  learn from the first two; where drafts branched, or exits were read on th
 from collections.abc import Callable
 
 from shared.control.step_costs import StepCosts
-from shared.control.steps import StepOutcome, draft_shape
+from shared.control.steps import StepOutcome, draft_shape, ns_of
 from shared.speculation.arm import arm_in_use, exit_layer_of, method_of
 from shared.speculation.vocabulary import Decision
 
@@ -131,8 +131,3 @@ class StepLessons:
             [each.num_drafted for each in drafting], [each.depth for each in drafting]
         )
         return max(arms, key=self._costs.work_of), num_rows, num_steps
-
-
-def ns_of(outcome: StepOutcome) -> int:
-    """Return what all of a step took."""
-    return outcome.step_ns or outcome.draft_ns + outcome.pass_ns

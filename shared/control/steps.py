@@ -117,6 +117,11 @@ class StepOutcome:
     num_steps: int = 1
 
 
+def ns_of(outcome: StepOutcome) -> int:
+    """Return what all of a step took."""
+    return outcome.step_ns or outcome.draft_ns + outcome.pass_ns
+
+
 def draft_shape(
     draft_lens: Sequence[int], depths: Sequence[int] | None = None
 ) -> tuple[float, int]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shared.control.evidence.observation import Observation, Read
-from shared.control.plain_batch import MAX_STEPS, PlainBatch
+from shared.control.plain_batch import MAX_NS, MAX_STEPS, PlainBatch
 from shared.control.steps import RoundOutcome, StepOutcome
 from shared.speculation.vocabulary import LAYERSKIP, PLAIN_DECISION, Decision
 
@@ -50,12 +50,17 @@ def test_a_round_that_nobody_observed_stays_unobserved() -> None:
     assert joined.rounds[0].observation is None
 
 
-def test_it_is_full_behind_so_many_steps() -> None:
+@pytest.mark.parametrize(
+    ("pass_ns", "num_steps"), [(1000, MAX_STEPS), (MAX_NS // 4, 4), (MAX_NS, 1), (9 * MAX_NS, 1)]
+)
+def test_it_is_full_behind_so_many_steps_or_so_long(pass_ns: int, num_steps: int) -> None:
     batch = PlainBatch()
-    for _ in range(MAX_STEPS):
-        assert not batch.is_full
-        batch.add(plain_step("a"))
-    assert batch.is_full
+    for _ in range(2):
+        for _ in range(num_steps):
+            assert not batch.is_full
+            batch.add(plain_step("a", pass_ns=pass_ns))
+        assert batch.is_full
+        batch.take()
 
 
 @pytest.mark.parametrize(

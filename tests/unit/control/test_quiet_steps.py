@@ -128,7 +128,7 @@ def test_steps_that_go_on_teach_what_they_would_have_taught() -> None:
     assert shares[0] == pytest.approx(shares[1])
     tokens = [each.governor._arbiter._num_tokens for each in (always, seldom)]
     assert tokens[0] == tokens[1]
-    assert seldom.governor.costs.num_measured(1) < 0.3 * always.governor.costs.num_measured(1)
+    assert seldom.governor.costs.num_measured(1) < 0.6 * always.governor.costs.num_measured(1)
     for each in (always, seldom):
         assert each.governor.costs.pass_ns({0: 1}) == pytest.approx(10 * MS, rel=0.01)
 
