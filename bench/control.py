@@ -104,6 +104,7 @@ def add_texts(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
     """Add what says which texts."""
     parser.add_argument("--prompts", type=absolute, nargs="+", default=[])
     parser.add_argument("--limit", type=int, default=0, help="prompts of each file; 0: all")
+    parser.add_argument("--max-prompt-len", type=int, default=0, help="tokens kept; 0: all")
     parser.add_argument("--max-new-tokens", type=int, default=max_new_tokens)
     parser.add_argument("--tapes", type=absolute, help="recorded texts; default: made now")
 
@@ -111,8 +112,9 @@ def add_texts(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
 def texts(options: argparse.Namespace) -> list[object]:
     """Return the options that name model and texts."""
     files = [word for file in options.prompts for word in ("--prompts", file)]
-    how = ("--limit", options.limit, "--max-new-tokens", options.max_new_tokens)
-    return ["--model", options.model, "--num-threads", options.num_threads, *files, *how]
+    which = [*files, "--limit", options.limit, "--max-prompt-len", options.max_prompt_len]
+    how = ["--num-threads", options.num_threads, "--max-new-tokens", options.max_new_tokens]
+    return ["--model", options.model, *which, *how]
 
 
 def record(what: str, options: argparse.Namespace, folder: Path) -> Path:

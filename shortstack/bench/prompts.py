@@ -23,8 +23,10 @@ class BenchPrompt:
     token_ids: tuple[int, ...]
 
 
-def read_bench_prompts(paths: Sequence[Path], encode: Encode, limit: int) -> list[BenchPrompt]:
-    """Read the first `limit` prompts of each file; 0 reads all.
+def read_bench_prompts(
+    paths: Sequence[Path], encode: Encode, limit: int, max_len: int = 0
+) -> list[BenchPrompt]:
+    """Read the first `limit` prompts of each file, of each its first `max_len` tokens; 0: all.
 
     A line without `id` is named after its file and number, one without `kind` is of its file's.
 
@@ -32,7 +34,7 @@ def read_bench_prompts(paths: Sequence[Path], encode: Encode, limit: int) -> lis
         UsageError: a file or line cannot be read, or an id occurs twice.
     """
     prompts = [
-        _prompt(line, path, encode)
+        _prompt(line, path, encode, max_len)
         for path in paths
         for line in read_prompts(path)[: limit or None]
     ]
@@ -42,13 +44,13 @@ def read_bench_prompts(paths: Sequence[Path], encode: Encode, limit: int) -> lis
     return prompts
 
 
-def _prompt(line: PromptLine, path: Path, encode: Encode) -> BenchPrompt:
+def _prompt(line: PromptLine, path: Path, encode: Encode, max_len: int) -> BenchPrompt:
     fields = json.loads(path.read_text(encoding="utf-8").splitlines()[line.line_number - 1])
     token_ids = line.token_ids if line.text is None else tuple(encode(line.text))
     return BenchPrompt(
         str(fields.get("id", f"{path.stem}-{line.line_number}")),
         str(fields.get("kind", path.stem)),
-        token_ids,
+        token_ids[: max_len or None],
     )
 
 

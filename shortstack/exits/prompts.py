@@ -12,14 +12,20 @@ MIN_NEW_TOKENS = 2
 
 
 def read_fitting_prompts(
-    files: Sequence[Path], model_dir: Path, limit: int, *, max_context_len: int, vocab_size: int
+    files: Sequence[Path],
+    model_dir: Path,
+    limit: int,
+    *,
+    max_context_len: int,
+    vocab_size: int,
+    max_len: int = 0,
 ) -> list[BenchPrompt]:
-    """Read the first `limit` prompts of each file (0: all).
+    """Read the first `limit` prompts of each file, of each its first `max_len` tokens (0: all).
 
     Raises:
         UsageError: a file cannot be used, or a prompt does not fit the model; names it.
     """
-    prompts = read_bench_prompts(files, lazy_encode(model_dir), limit)
+    prompts = read_bench_prompts(files, lazy_encode(model_dir), limit, max_len)
     for prompt in prompts:
         _check(prompt, max_context_len, vocab_size)
     return prompts

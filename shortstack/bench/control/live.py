@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shared.speculation.vocabulary import LAYERSKIP, PLAIN_DECISION, Decision
 from shortstack.bench.control.contenders import GOODPUT_NAME
-from shortstack.bench.control.live_figures import PLAIN_NAME, LiveContender
+from shortstack.bench.control.live_figures import PLAIN_AGAIN, PLAIN_NAME, LiveContender
 from shortstack.bench.control.replay_report import arm_name
 from shortstack.bench.open_bench import check_room
 from shortstack.bench.prompts import BenchPrompt
@@ -41,11 +41,12 @@ class LivePlan:
     num_threads: int | None = None
 
     def contenders(self) -> list[LiveContender]:
-        """Return plain decoding, every setting and every policy."""
+        """Return plain decoding, every setting, every policy, and plain decoding once more."""
         return [
             LiveContender(PLAIN_NAME, PLAIN_DECISION),
             *(LiveContender(arm_name(arm), arm) for arm in self.arms),
             *(LiveContender(name) for name in self.policies),
+            LiveContender(PLAIN_AGAIN, PLAIN_DECISION),
         ]
 
     @property

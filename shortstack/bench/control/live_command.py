@@ -34,7 +34,7 @@ from shortstack.bench.control.live_figures import (
     num_mismatches,
 )
 from shortstack.bench.control.live_report import LiveReport
-from shortstack.bench.control.options import DEFAULT_EXITS, default_prompts
+from shortstack.bench.control.options import DEFAULT_EXITS, MaxPromptLen, default_prompts
 from shortstack.bench.prompts import read_bench_prompts
 from shortstack.checkpoint import require_model_dir
 from shortstack.errors import UsageError
@@ -56,6 +56,7 @@ def command(
         list[Path] | None, typer.Option(help="JSON lines: id, kind, prompt; repeatable.")
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Prompts of each file; 0: all.")] = 0,
+    max_prompt_len: MaxPromptLen = 0,
     exits: Annotated[str, typer.Option(help="Exits of static settings, by comma.")] = DEFAULT_EXITS,
     draft_lens: Annotated[str, typer.Option(help="Their draft lengths, by comma.")] = "1,2,3,4,6,8",
     policies: Annotated[str, typer.Option(help="Policies, by comma.")] = GOODPUT_NAME,
@@ -85,9 +86,10 @@ def command(
         require_writable("--out", out)
     wanted = parse_numbers("--exits", exits, int)
     lengths = parse_numbers("--draft-lens", draft_lens, int)
+    files, encode = prompts or default_prompts(), lazy_encode(model_dir)
     plan = LivePlan(
         model_dir=model_dir,
-        prompts=read_bench_prompts(prompts or default_prompts(), lazy_encode(model_dir), limit),
+        prompts=read_bench_prompts(files, encode, limit, max_prompt_len),
         arms=static_arms(wanted, lengths)[1:],
         policies=[part.strip() for part in policies.split(",") if part.strip()],
         max_new_tokens=max_new_tokens,

@@ -2,7 +2,8 @@
 
 Per prompt and contender the median over repeats counts; speeds of a kind are its tokens over the
 sum of these times, first message to last. The best static setting is chosen by the same samples
-that it is judged by, which flatters it by what luck gave the luckiest of many.
+that it is judged by, which flatters it by what luck gave the luckiest of many. Plain decoding takes
+part twice; its second self is compared with it as any other, and no setting to choose.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,10 @@ from shared.speculation.tape import Tape, replay
 from shared.speculation.vocabulary import PLAIN_DECISION, Decision
 from shortstack.bench.control.fit import Fit, fit_processes
 from shortstack.bench.control.live_rounds import LiveRounds, live_rounds, rounds_of
-from shortstack.bench.control.plays import SLOWER
+from shortstack.bench.control.slower import share_slower
 from shortstack.bench.samples import Sample, kinds_of
 
-PLAIN_NAME = "plain"
+PLAIN_NAME, PLAIN_AGAIN = "plain", "plain again"
 ALL_KINDS = "all"
 NS_PER_S = 1e9
 NS_PER_MS = 1e6
@@ -35,7 +36,8 @@ class LiveContender:
 class LiveKind:
     """One kind of text. over_best: by contender that is no static setting.
 
-    slower_than_plain: by contender, the share of prompts slower than plain decoding by > 2 %.
+    slower_than_plain: by contender, the share of prompts slower than plain decoding by > 2 %, see
+        `slower`.
     """
 
     kind: str
@@ -74,13 +76,12 @@ def _kind(
     name: str, kinds: Sequence[str], samples: Samples, contenders: Sequence[LiveContender]
 ) -> LiveKind:
     wanted = set(kinds) if name == ALL_KINDS and name not in kinds else {name}
-    times = {
-        each.name: _median_ns([s for s in samples[each.name] if s.kind in wanted])
+    decoded = {
+        each.name: [sample for sample in samples[each.name] if sample.kind in wanted]
         for each in contenders
     }
-    num_tokens = {
-        s.prompt_id: len(s.token_ids) - s.first_len for s in samples[PLAIN_NAME] if s.kind in wanted
-    }
+    times = {contender: _median_ns(own) for contender, own in decoded.items()}
+    num_tokens = {s.prompt_id: len(s.token_ids) - s.first_len for s in decoded[PLAIN_NAME]}
     # A text that came with the first message has no time to compare.
     prompts = [p for p in num_tokens if all(own.get(p) for own in times.values())]
     speeds = {
@@ -88,7 +89,11 @@ def _kind(
         for contender, own in times.items()
         if prompts
     }
-    static = [each.name for each in contenders if each.arm is not None and each.name in speeds]
+    static = [
+        each.name
+        for each in contenders
+        if each.arm is not None and each.name in speeds and each.name != PLAIN_AGAIN
+    ]
     best = max(static, key=lambda contender: speeds[contender]) if static else ""
     return LiveKind(
         name,
@@ -99,11 +104,7 @@ def _kind(
             for each in contenders
             if each.arm is None and best
         },
-        {
-            contender: sum(times[PLAIN_NAME][p] / own[p] < SLOWER for p in prompts) / len(prompts)
-            for contender, own in times.items()
-            if prompts
-        },
+        {each: share_slower(own, decoded[PLAIN_NAME]) for each, own in decoded.items() if prompts},
     )
 
 

@@ -9,7 +9,7 @@ from shared.telemetry.machine import Machine
 from shortstack.bench.control.acceptance import Row
 from shortstack.bench.control.costs_file import times_to_json
 from shortstack.bench.control.fit import Fit
-from shortstack.bench.control.live_figures import ArmCheck, LiveKind
+from shortstack.bench.control.live_figures import PLAIN_AGAIN, ArmCheck, LiveKind
 from shortstack.bench.control.replay_view import acceptance_lines
 from shortstack.bench.report import rounded_values
 
@@ -56,6 +56,7 @@ class LiveReport:
                 yield (
                     f"    {name} {each.tok_s[name]:.1f} tok/s, {ratio:.3f} x best static;"
                     f" slower than plain by > 2 % on {slower:.0%} of the prompts"
+                    f" (plain itself: {each.slower_than_plain.get(PLAIN_AGAIN, 0.0):.0%})"
                 )
         yield f"{self.num_mismatches} of {self.num_texts} texts differ from plain decoding's"
         if self.fit is not None:

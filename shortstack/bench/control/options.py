@@ -1,11 +1,17 @@
 """What the benches of control share of their command lines. Loads no torch."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import shortstack
 from shortstack.bench.control.contenders import NAMES, OFF_NAME
 from shortstack.errors import UsageError
 
+MaxPromptLen = Annotated[
+    int, typer.Option(min=0, help="Tokens kept of each prompt, from its start; 0: all.")
+]
 DEFAULT_EXITS = "2,3,4,6"
 DEMO_PROMPTS = Path(shortstack.__file__).resolve().parent / "prompts" / "demo.jsonl"
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from shortstack import options
 from shortstack.bench.arguments import parse_numbers
-from shortstack.bench.control.options import default_prompts
+from shortstack.bench.control.options import MaxPromptLen, default_prompts
 from shortstack.checkpoint import require_model_dir
 from shortstack.errors import CommandError, UsageError
 from shortstack.exits.options import require_package
@@ -35,6 +35,7 @@ def command(
         list[Path] | None, typer.Option(help="JSON lines: id, kind, prompt; repeatable.")
     ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Prompts of each file; 0: all.")] = 0,
+    max_prompt_len: MaxPromptLen = 0,
     exits: Annotated[str, typer.Option(help="Exit layers by comma, or all.")] = ALL_EXITS,
     max_new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of each text.")] = 256,
     temperature: options.Temperature = 0.0,
@@ -57,11 +58,13 @@ def command(
         dtype=dtype,
         num_threads=num_threads,
     )
-    num_texts = record_into(out, plan, prompts or default_prompts(), limit)
+    num_texts = record_into(out, plan, prompts or default_prompts(), limit, max_prompt_len)
     print(f"{num_texts} texts in {out}")
 
 
-def record_into(out: Path, plan: "RecordPlan", files: Sequence[Path], limit: int) -> int:
+def record_into(
+    out: Path, plan: "RecordPlan", files: Sequence[Path], limit: int, max_prompt_len: int = 0
+) -> int:
     """Record every prompt of the files into a folder; return how many texts there are.
 
     Raises:
@@ -80,6 +83,7 @@ def record_into(out: Path, plan: "RecordPlan", files: Sequence[Path], limit: int
         limit,
         max_context_len=config.max_context_len,
         vocab_size=config.vocab_size,
+        max_len=max_prompt_len,
     )
     if out.is_dir() and any(out.glob("*.npz")):
         raise UsageError(f"--out: {out} holds recordings already; name a new folder")

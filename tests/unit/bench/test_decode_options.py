@@ -69,6 +69,12 @@ def test_the_limit_counts_per_file(tmp_path: Path) -> None:
     assert [prompt.prompt_id for prompt in prompts] == ["a-1", "a-2", "b-1", "b-2"]
 
 
+def test_long_prompts_are_cut_where_that_is_wished(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "p.jsonl", {"prompt": "abcd"}, {"token_ids": [1, 2]})
+    cut = read_bench_prompts([file], encode, 0, max_len=3)
+    assert [prompt.token_ids for prompt in cut] == [(97, 98, 99), (1, 2)]
+
+
 def test_ids_that_occur_twice_are_refused(tmp_path: Path) -> None:
     file = write_lines(tmp_path / "p.jsonl", *({"id": "x", "prompt": "a"} for _ in range(2)))
     with pytest.raises(UsageError, match="x occurs twice"):

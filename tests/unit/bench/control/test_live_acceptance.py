@@ -1,5 +1,7 @@
 """Verdicts on a live comparison."""
 
+from dataclasses import replace
+
 from shortstack.bench.control.acceptance import Row
 from shortstack.bench.control.live_acceptance import judge_live
 from shortstack.bench.control.live_figures import ArmCheck, LiveKind
@@ -20,6 +22,20 @@ def test_the_worst_kind_and_all_of_them_are_judged_apart() -> None:
     assert found["goodput / best single static setting, all kinds"] == (1.06, True)
     assert found["texts slower than plain by > 2 %"] == (0.02, False)
     assert found["texts that differ from plain decoding's"] == (0, True)
+
+
+def test_where_no_setting_beats_plain_decoding_there_is_nothing_to_choose() -> None:
+    kinds = [replace(kind(name, 0.99), best_static="plain") for name in ("code", "math", "all")]
+    found = verdicts(judge_live(kinds, [], 0, {}))
+    assert found["goodput / best static setting of a kind, worst kind"] == (0.99, True)
+    assert "goodput / best single static setting, all kinds" not in found
+
+
+def test_what_plain_decoding_differs_from_itself_is_told() -> None:
+    shares = {"goodput": 0.02, "plain again": 0.25}
+    rows = judge_live([replace(kind("code", 1.0), slower_than_plain=shares)], [], 0, {})
+    (row,) = (each for each in rows if "slower than plain" in each.what)
+    assert (row.found, row.where) == (0.02, "share; of plain decoding itself: 0.25")
 
 
 def test_one_kind_alone_has_no_row_of_all_kinds() -> None:

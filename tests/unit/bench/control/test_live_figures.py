@@ -136,6 +136,7 @@ def test_settings_are_pinned_and_goodput_is_what_the_server_does_on_its_own() ->
         "E2 d4": pinned(2, 4),
         "goodput": Speculation(),
         "del": Speculation(policy="del"),
+        "plain again": PLAIN,
     }
 
 
