@@ -9,11 +9,12 @@ from typing import Any
 
 from services.verify.engine import VerifyEngine
 from services.verify.events import Adopt, WarmStart
+from services.verify.known_priors import KnownPriors
 from services.verify.session import Session
 from services.verify.session_log import SessionLog
 from services.verify.session_store import SessionStore
 from services.verify.settings import VerifyServiceSettings
-from services.verify.store_link import StoreLink, prior_of
+from services.verify.store_link import StoreLink
 from services.verify.store_traffic import CellFacts, StoreTraffic
 from services.verify.stored_evidence import OpenSession
 from services.verify.stream_link import StreamLink
@@ -62,6 +63,7 @@ class CellStore:
             self._new_costs,
         )
         self._store = SessionStore(settings.redis, facts)
+        self._known_priors = KnownPriors()
         self._read_drafting = read_drafting
         is_kept = self._store.traffic is not None
         self.link = StoreLink(self._store, self._loop) if is_kept else None
@@ -110,7 +112,7 @@ class CellStore:
         carried = await opened.carried(CARRY_TIMEOUT_S)
         prior: Prior | None = None
         try:
-            prior = prior_of(carried)
+            prior = self._known_priors.prior_of(opened.key, carried.priors)
         except ValueError as error:
             log.warning("priors left out: they cannot be read", extra={"error": str(error)})
         saved = carried.evidence.saved if carried.evidence is not None else None

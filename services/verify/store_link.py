@@ -1,9 +1,7 @@
 """What sessions leave to the store, handed over by the engine's thread to the event loop.
 
-    engine's thread   every 64 rounds or 2 s, and at the end     note_round, end
-    event loop        SessionStore takes it from there
-
-And the other way: what the store told of a session as values that its evidence begins with.
+engine's thread   every 64 rounds or 2 s, and at the end     note_round, end
+event loop        SessionStore takes it from there
 """
 
 import asyncio
@@ -11,8 +9,7 @@ from collections.abc import Callable, Mapping
 
 from services.verify.session import Session
 from services.verify.session_store import SessionStore
-from services.verify.stored_evidence import Carried, OpenSession, StoredEvidence
-from shared.control.evidence.prior import PlaceTotals, Prior
+from services.verify.stored_evidence import OpenSession, StoredEvidence
 from shared.control.evidence.session_evidence import SessionEvidence
 from shared.control.steps import RoundOutcome
 from shared.control.store.schedule import FlushSchedule
@@ -83,26 +80,3 @@ class StoreLink:
             summary.num_draft_tokens,
             summary.num_accepted_tokens,
         )
-
-
-def prior_of(carried: Carried) -> Prior | None:
-    """Return what a session is believed to be by the store: all, then its tenant, then its task.
-
-    None where the store knows nothing.
-
-    Raises:
-        ValueError: the counts are none.
-    """
-    if carried.priors is None:
-        return None
-    prior: Prior | None = None
-    levels = (
-        (carried.priors.everyone, False),
-        (carried.priors.tenant, False),
-        (carried.priors.task, True),
-    )
-    for pairs, is_task in levels:
-        totals = PlaceTotals.from_pairs(pairs)
-        if totals.num_positions:
-            prior = Prior.from_totals(totals, prior, is_task=is_task)
-    return prior
