@@ -2,7 +2,8 @@
 
 look      every few steps, more seldom while nobody drafts, still      step_plan, cost_reader
           more where nothing was read, and behind the step with
-          which sessions come or go
+          which sessions come or go; one at a new session that promises
+          nothing holds for others alike                               first_looks
           at each arm that sessions may draft from, with what
           each of them would have kept there                           session_files
 branch    where one session decodes alone                              tree_plans
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 from shared.control.cost_reader import CostReader
+from shared.control.first_looks import FirstLooks
 from shared.control.plan_keeper import PlanKeeper
 from shared.control.plan_question import PlanQuestion
 from shared.control.session_files import SessionFiles
@@ -76,6 +78,7 @@ class Planning:
         self._draft_lens: dict[str, int] = {}
         # Whether all of them are new to it: there is nothing to hold on to.
         self._is_fresh = True
+        self._first_looks = FirstLooks()
         # What the next look is for.
         self._asked: PlanQuestion | None = None
         self._is_tuned = False
@@ -123,7 +126,11 @@ class Planning:
         view, keys = self.view, [load.key for load in loads]
         if keys != self._planned_keys:
             self._is_fresh = not any(key in self._draft_lens for key in keys)
-        if view is None or step_index >= self.due_step or self._is_other_load(len(keys)):
+        if view is not None and self._begins_plainly(loads):
+            view = self._handed_on(view, loads)
+            self._planned_keys, self._planned_step = keys, step_index
+            self._is_fresh = False
+        elif view is None or step_index >= self.due_step or self._is_other_load(len(keys)):
             view = self._look(asked, keys, step_index)
         elif keys != self._planned_keys:
             view = self._handed_on(view, loads)
@@ -136,6 +143,14 @@ class Planning:
         asked, self._asked = self._asked, None
         if asked is not None and next_step_index >= self.due_step:
             self._look(asked, self._planned_keys, next_step_index)
+
+    def _begins_plainly(self, loads: Sequence[SessionLoad]) -> bool:
+        """Whether this is a new session like others, where none drafted, that promised nothing."""
+        if len(loads) > 1 or not self._is_fresh or self.is_drafting:
+            return False
+        if not self._sessions.is_in_vain:
+            return False
+        return self._first_looks.are_plain(loads[0], self._sessions.blank_prior(loads[0].key))
 
     def _is_other_load(self, num_sessions: int) -> bool:
         """Whether the plan in force is none to go by: of many more or less, or a plain one."""
@@ -207,6 +222,10 @@ class Planning:
             is_fresh=is_fresh,
             tuned_gain=asked.tuned_gain,
         )
+        if is_fresh and len(loads) == 1:
+            prior = self._sessions.blank_prior(loads[0].key)
+            if prior is not None:
+                self._first_looks.note(loads[0], prior, is_plain=plan.lens == plain.lens)
         # What promises nothing now is not asked again: else it would be, at the next look or two.
         self._num_to_hear = max(0, self._num_to_hear - 1) if self._keeper.is_waiting else 0
         for load, draft_len in zip(loads, plan.lens, strict=True):

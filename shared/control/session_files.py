@@ -78,6 +78,16 @@ class SessionFiles:
         """Return an open session's evidence."""
         return self.book.session(key) if key in self.book else None
 
+    def blank_prior(self, key: str) -> Prior | None:
+        """Return what an open session is believed to be that has shown nothing; else None."""
+        evidence = self.book.session(key)
+        return evidence.prior if evidence.is_blank else None
+
+    @property
+    def is_in_vain(self) -> bool:
+        """Whether of late sessions in a row hardly drafted."""
+        return self.book.is_in_vain
+
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
         self.book.forget(key)

@@ -192,6 +192,11 @@ class EvidenceBook:
         self._pace.note_cost(shadow_us, round_us)
 
     @property
+    def is_in_vain(self) -> bool:
+        """Whether reading was in vain in the last sessions at this load: they hardly drafted."""
+        return self._pace.num_sharing > 1
+
+    @property
     def shadow_share(self) -> float:
         """Share of the sessions' time spent on shadow, first and alarm bursts left out."""
         return self._pace.share

@@ -120,6 +120,11 @@ class SessionEvidence:
             ).places(num_places)
         return told[num_places]
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing of any exit was counted, here or in an earlier turn."""
+        return not any(any(self._rounds.reached(each)) for each in self._rounds.exits)
+
     def knows(self, exit_layer: int) -> bool:
         """Say whether an exit was ever counted, here or in sessions before this one."""
         return (exit_layer in self.prior.rates and self.prior.is_known) or any(
