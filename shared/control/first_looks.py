@@ -2,9 +2,9 @@
 
     look, plain | alike | alike | ... | look, plain | alike ...
 
-Of a new session only its prior is known. Where session after session hardly drafted, and that prior
-promised nothing to one, it promises nothing to the next that begins with it: on a small model a look
-at each took half as long as a step. What steps cost changes, so the question is soon asked again.
+Of a new session only its prior is known. Where session after session hardly drafted, and that
+prior promised nothing to one, it promises nothing to the next that begins with it: on a small model
+a look at each took half as long as a step. What steps cost changes, so it is soon asked again.
 """
 
 from dataclasses import replace

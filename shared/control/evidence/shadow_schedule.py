@@ -5,20 +5,23 @@
     paid     one burst per period of rounds, at an offset that differs between sessions, as long as
              paid bursts stay within their share of the session's time
 
-Where session after session did not draft, one in four is given a first burst, and paid ones are a
-quarter as many, fewer yet the longer that goes on: what they show is next to nothing then, and
-plain text waits for it.
+Where session after session did not draft, first bursts are a quarter as long, and ever fewer the
+longer that goes on, and paid ones a quarter as many, likewise: what they show is next to nothing
+then, and plain text waits for it.
 
-A burst lasts at least 4 rounds in a row and 16 positions. What is read is fixed before the round,
-from counters, costs and a hash, and never from what the session's exits showed: else the counts
-would be biased.
+Else a burst lasts at least 4 rounds in a row and 16 positions. What is read is fixed before the
+round, from counters, costs and a hash, and never from what the session's exits showed: else the
+counts would be biased.
 """
 
 from zlib import crc32
 
-from shared.control.evidence.shadow_pace import MIN_BURST_ROUNDS, ShadowPace
+from shared.control.evidence.shadow_pace import (
+    MIN_BURST_POSITIONS,
+    MIN_BURST_ROUNDS,
+    ShadowPace,
+)
 
-MIN_BURST_POSITIONS = 16
 # While nobody knows what reading takes, rounds until that is asked again.
 UNKNOWN_ROUNDS = 16
 
@@ -54,8 +57,9 @@ class ShadowSchedule:
         self._round_index = 0
         self._num_drafting = 0
         self._is_asked = False
-        is_its_turn = self._hash % pace.num_sharing == 0
-        self._burst = _Burst(is_given=True) if is_its_turn and pace.may_give else None
+        is_its_turn = self._hash % pace.num_sharing_first == 0
+        first = _Burst(is_given=True, min_positions=pace.first_positions)
+        self._burst = first if is_its_turn and pace.may_give else None
         # How long the last burst was, and so probably the next one.
         self._burst_rounds = MIN_BURST_ROUNDS
         self._next_round = -1
@@ -100,7 +104,7 @@ class ShadowSchedule:
             self._note_full_round(num_positions)
         elif self._burst is not None:
             # Its rounds would not have been in a row.
-            self._burst = _Burst(is_given=True) if self._burst.is_given else None
+            self._burst = self._burst.begun_again()
         self._is_full = False
         self._round_index += num_rounds
 
@@ -130,7 +134,7 @@ class ShadowSchedule:
         else:
             self._paid_us += shadow_us
             self._pace.paid_us += shadow_us
-        if burst.num_rounds >= MIN_BURST_ROUNDS and burst.num_positions >= MIN_BURST_POSITIONS:
+        if burst.is_over:
             self._burst_rounds = burst.num_rounds
             self._burst = None
 
@@ -151,9 +155,20 @@ class ShadowSchedule:
 class _Burst:
     """Rounds in a row that read all exits."""
 
-    __slots__ = ("is_given", "num_positions", "num_rounds")
+    __slots__ = ("is_given", "min_positions", "num_positions", "num_rounds")
 
-    def __init__(self, *, is_given: bool) -> None:
+    def __init__(self, *, is_given: bool, min_positions: int = MIN_BURST_POSITIONS) -> None:
         self.is_given = is_given
+        self.min_positions = min_positions
         self.num_rounds = 0
         self.num_positions = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is long enough."""
+        is_long = self.num_positions >= self.min_positions
+        return is_long and self.num_rounds >= MIN_BURST_ROUNDS
+
+    def begun_again(self) -> "_Burst | None":
+        """Return what follows on a round that was not read: another one, if this was given."""
+        return _Burst(is_given=True, min_positions=self.min_positions) if self.is_given else None

@@ -180,9 +180,14 @@ def test_behind_sessions_that_did_not_draft_others_are_read_a_quarter_as_often()
     )
     num_seldom, num_often = (sum(map(sum, plans)) for plans in (seldom, often))
     assert 0.15 * num_often < num_seldom < 0.35 * num_often
-    # One in four is read at once, and by its hash: not by what another one showed.
-    num_given = sum(plan[0] for plan in seldom)
-    assert 4 <= num_given <= 16
+    # Each is read at once, a quarter as long.
+    assert {bursts_of(plan)[0] for plan in often} == {(0, 16)}
+    assert {bursts_of(plan)[0] for plan in seldom} == {(0, 4)}
+    end_in_vain(pace, 3 * NUM_IN_VAIN)
+    plans = [run(ShadowSchedule(key, pace), [1] * 8) for key in keys]
+    # One in four, and by its hash: not by what another one showed.
+    assert 4 <= sum(plan[0] for plan in plans) <= 16
+    assert {bursts_of(plan)[0] for plan in plans if plan[0]} == {(0, 4)}
 
 
 def test_a_session_that_drafts_lets_others_be_read_as_ever() -> None:
