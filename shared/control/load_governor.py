@@ -13,8 +13,7 @@ along each session's text. Pure: no clock, no randomness.
     arbiter   measured speed overrules the plan                            arbiter
     prompts   plain steps where prompts that ride along make drafts dear   beside_prompts
     quiet     what was decided plainly holds for some steps                quiet_steps
-    batch     plain steps are learned of together                          plain_batch
-    lessons   what steps teach of costs, and take beside these             step_lessons
+    lessons   what steps teach, of costs among others                      step_learning
 """
 
 from collections.abc import Callable, Sequence
@@ -26,16 +25,16 @@ from shared.control.evidence.evidence_book import EvidenceBook
 from shared.control.evidence.session_evidence import SessionEvidence
 from shared.control.grants import all_plain, granted, only_one_drafts
 from shared.control.lone_tuning import LoneTuning
-from shared.control.plain_batch import PlainBatch
 from shared.control.plan_question import PlanQuestion
 from shared.control.planning import Planning
 from shared.control.quiet_steps import QuietSteps
 from shared.control.session_files import SessionFiles
 from shared.control.step_costs import StepCosts
+from shared.control.step_learning import StepAim, StepLearning
 from shared.control.step_lessons import StepLessons
 from shared.control.step_plan import StepPlan
 from shared.control.step_probes import PlanView, StepProbes
-from shared.control.steps import SessionLoad, StepOutcome, ns_of
+from shared.control.steps import SessionLoad, StepOutcome
 from shared.speculation.arm import arm_in_use, at_arm
 from shared.speculation.vocabulary import Decision
 
@@ -74,10 +73,8 @@ class LoadGovernor:
         self._probes = StepProbes()
         self._auditions = Auditions()
         self._quiet = QuietSteps()
-        self._batch = PlainBatch()
-        # Steps with drafts by a plan, in force or tried, by level of load.
-        self._num_tried: dict[int, int] = {}
         self._lessons = StepLessons(costs, resume_layer)
+        self._learning = StepLearning(self.sessions, self._planning, self._lessons, self._arbiter)
         self._tuning = LoneTuning(self.sessions, self._lessons)
         self._has_costs = False
         self._load_level = -1
@@ -120,7 +117,7 @@ class LoadGovernor:
             quiet = self._quiet.decisions(loads)
             if quiet is not None:
                 return quiet
-        self._learn_of_batch()
+        self._learning.settle()
         self._quiet.end()
         self._followed = None
         if loads:
@@ -144,7 +141,7 @@ class LoadGovernor:
             return unknown
         if self._arbiter.is_off(len(loads)):
             return all_plain(loads, "arbiter")
-        num_tried = self._num_tried.get(self._load_level, 0)
+        num_tried = self._learning.num_tried(self._load_level)
         view = self._planning.plan(self._question(loads, num_tried), self._step_index)
         if num_prompts and not self._pays_beside_prompts(free[0], view.plan, num_prompts):
             return all_plain(loads, "prompts")
@@ -178,7 +175,8 @@ class LoadGovernor:
         if free_keys is None:
             return False
         if free_keys:
-            if self._step_index + 1 >= self._quiet.until_step and self._is_due(free_keys):
+            until_step = min(self._quiet.until_step, self._planning.due_step)
+            if self._step_index + 1 >= until_step and self._is_due(free_keys):
                 return False
             self._step_index += 1
         self._is_probing = self._is_plain_probe = False
@@ -186,11 +184,11 @@ class LoadGovernor:
 
     def _is_due(self, free_keys: Sequence[str]) -> bool:
         """Say whether the next step is to look or to read; if not, set when to ask again."""
-        self._learn_of_batch()
+        self._learning.settle()
         next_step = self._step_index + 1
         num_unread = min(map(self.sessions.book.num_unread, free_keys))
-        self._quiet.until_step = min(self._planning.due_step, next_step + num_unread)
-        return self._quiet.until_step <= next_step
+        self._quiet.until_step = next_step + num_unread
+        return next_step >= min(self._quiet.until_step, self._planning.due_step)
 
     def _without_costs(
         self, loads: Sequence[SessionLoad], first: SessionLoad
@@ -256,7 +254,7 @@ class LoadGovernor:
         """
         if not any(load.is_free for load in loads):
             return {}
-        self._learn_of_batch()
+        self._learning.settle()
         most = len(loads)
         if most > 1 and self._is_compute_bound(most):
             most = 1
@@ -296,72 +294,17 @@ class LoadGovernor:
         Returns:
             The sessions whose text was found to have changed.
         """
-        if self._quiet.holds and not self._is_plain_probe and self._batch.add(outcome):
-            if self._batch.is_full:
-                self._learn_of_batch()
-            return frozenset()
-        self._learn_of_batch()
-        return self._learn(outcome)
+        aim = StepAim(self._followed, self._is_probing, self._is_plain_probe)
+        return self._learning.note(outcome, aim, may_wait=self._quiet.holds)
 
     def evidence(self, key: str) -> SessionEvidence | None:
         """Return what an open session showed, up to its last step."""
-        self._learn_of_batch()
+        self._learning.settle()
         return self.sessions.evidence(key)
-
-    def _learn_of_batch(self) -> None:
-        """Learn of plain steps that were noted; nothing was read in them, so none can alarm."""
-        outcome = self._batch.take()
-        if outcome is not None:
-            self._learn(outcome)
-
-    def _learn(self, outcome: StepOutcome) -> frozenset[str]:
-        off_arm = self._planning.arm
-        alarms = frozenset(each.key for each in outcome.rounds if self.sessions.note(each, off_arm))
-        if any(each.observation and each.observation.reads for each in outcome.rounds):
-            self._planning.hear()
-        if outcome.teaches:
-            if outcome.rounds:
-                self._note_tree(outcome)
-                if outcome.read_ns or outcome.has_draft_reads:
-                    part_ns = (outcome.draft_ns + outcome.pass_ns) / len(outcome.rounds)
-                    self.sessions.note_reads(self._lessons.read_ns(outcome), part_ns)
-            branched = self._lessons.note(outcome)
-            if branched is not None:
-                self._planning.trees.note_draft(*branched)
-            if outcome.rounds and not outcome.num_prefill_rows:
-                self._note_speed(outcome)
-        return alarms
-
-    def _note_tree(self, outcome: StepOutcome) -> None:
-        """Let the plan learn of the round of a session alone that might branch."""
-        plan, each = self._followed, outcome.rounds[0]
-        if plan is not None and each.decision.tree is not None and each.num_drafted:
-            self._planning.trees.note(plan, each)
-
-    def _note_speed(self, outcome: StepOutcome) -> None:
-        """Tell the arbiter of steps as planned and of plain ones; learn the overhead of a step."""
-        ns = ns_of(outcome)
-        if ns <= 0:
-            return
-        self._lessons.note_overhead(outcome)
-        num_sessions = len(outcome.rounds)
-        num_tokens = sum(each.num_emitted for each in outcome.rounds)
-        num_drafting = sum(each.num_drafted > 0 for each in outcome.rounds)
-        plain_ns = self._lessons.plain_ns(num_sessions)
-        self._lessons.note_mode(outcome.num_steps, is_plain=not num_drafting)
-        if self.sessions.note_times(outcome.rounds, ns - outcome.read_ns, plain_ns):
-            self._planning.hear()
-        if num_drafting:
-            level = level_of(num_sessions)
-            self._num_tried[level] = self._num_tried.get(level, 0) + 1
-        if not num_drafting:
-            self._arbiter.note_plain(num_sessions, num_tokens, ns, is_probe=self._is_plain_probe)
-        elif not self._is_probing and self._planning.is_drafting:
-            self._arbiter.note_drafting(num_sessions, num_tokens, ns)
 
     def forget(self, key: str) -> None:
         """Forget a session that ended; unknown keys are fine."""
-        self._learn_of_batch()
+        self._learning.settle()
         self.sessions.forget(key)
         self._planning.forget(key)
         self._tuning.forget(key)

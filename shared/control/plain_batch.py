@@ -53,7 +53,9 @@ class PlainBatch:
 
 def _is_bare(outcome: StepOutcome) -> bool:
     """Say whether a step had sessions, none of which drafted or was read, and no prompts."""
-    if not outcome.rounds or outcome.num_prefill_rows or outcome.draft_ns or not outcome.teaches:
+    if not outcome.rounds or outcome.num_prefill_rows or not outcome.teaches:
+        return False
+    if outcome.draft_ns or outcome.read_ns:
         return False
     return not any(
         each.num_drafted or (each.observation is not None and each.observation.reads)

@@ -15,7 +15,7 @@ by the price of the plan in force. Only where there is none for such sessions is
 once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
 from shared.control.cost_reader import CostReader
@@ -59,6 +59,7 @@ class Planning:
     """Makes plans and holds the one in force.
 
     view: the plan in force and what it was chosen from; None before the first look.
+    due_step: the step from which on the next look is due, if nobody comes or goes.
     trees: how plans branch.
     """
 
@@ -72,6 +73,7 @@ class Planning:
         self._keeper = PlanKeeper()
         self.trees = TreePlans(sessions.branch_odds)
         self.view: PlanView | None = None
+        self.due_step = 0
         # For whom the plan was made, when, and how long each of them drafts.
         self._planned_keys: list[str] = []
         self._planned_step: int | None = None
@@ -97,14 +99,19 @@ class Planning:
         """That of the plan in force; 0 while there is none."""
         return self.view.plan.arm if self.view is not None else 0
 
-    def hear(self) -> None:
-        """Note that a step showed something of an arm, or that a session may draft again."""
+    def hear(self, keys: Iterable[str]) -> None:
+        """Note that something was read of these sessions, or that they may draft again.
+
+        Of sessions that no plan was made for, as all were pinned, nothing is heard.
+        """
+        if self._planned_keys and set(self._planned_keys).isdisjoint(keys):
+            return
         self._num_to_hear = NUM_HEARD
         self._deaf_steps = DEAF_REPLAN_STEPS
+        self.due_step = self._next_look()
 
-    @property
-    def due_step(self) -> int:
-        """The step from which on the next look is due, if nobody comes or goes."""
+    def _next_look(self) -> int:
+        """Return `due_step` by all that it hangs on."""
         if self._planned_step is None:
             return 0
         half = len(self._planned_keys) // 2
@@ -130,12 +137,13 @@ class Planning:
             view = self._handed_on(view, loads)
             self._planned_keys, self._planned_step = keys, step_index
             self._is_fresh = False
-        elif view is None or step_index >= self.due_step or self._is_other_load(len(keys)):
+        elif view is None or step_index >= self._next_look() or self._is_other_load(len(keys)):
             view = self._look(asked, keys, step_index)
         elif keys != self._planned_keys:
             view = self._handed_on(view, loads)
             self._planned_keys, self._planned_step = keys, None
         self._asked = asked
+        self.due_step = self._next_look()
         return view
 
     def look_ahead(self, next_step_index: int) -> None:
@@ -143,6 +151,7 @@ class Planning:
         asked, self._asked = self._asked, None
         if asked is not None and next_step_index >= self.due_step:
             self._look(asked, self._planned_keys, next_step_index)
+            self.due_step = self._next_look()
 
     def _begins_plainly(self, loads: Sequence[SessionLoad]) -> bool:
         """Whether this is a new session like others, where none drafted, that promised nothing."""

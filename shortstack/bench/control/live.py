@@ -1,11 +1,12 @@
 """The live proof: a real stack, through its gateway, under static settings and under a policy.
 
-Every prompt is decoded by all contenders before the next prompt's turn comes, in an order that
-rotates, so that all meet the machine's moods alike. Static settings are pinned: whatever the load,
-they hold.
+Every prompt is decoded by all contenders before the next prompt's turn comes, in an order drawn
+anew each time, so that all meet alike the machine's moods, and what the one before leaves to do.
+Static settings are pinned: whatever the load, they hold.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from shortstack.client import Client
 from shortstack.plan import StackConfig
 from shortstack.request import PLAIN, Speculation, pinned
 from shortstack.stack import Observer, Stack
+
+# Orders are the same in every run.
+ORDER_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +137,14 @@ async def _take_turns(
 ) -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = {name: [] for name in runners}
     names = list(runners)
-    turn = 0
+    draw = random.Random(ORDER_SEED)
     for _ in range(plan.repeats):
         for prompt in plan.prompts:
             await asyncio.to_thread(between)
-            first = turn % len(names)
-            for name in (*names[first:], *names[:first]):
+            draw.shuffle(names)
+            for name in names:
                 samples[name].append(await runners[name].run(prompt))
                 on_turn()
-            turn += 1
             stack.poll()
             await asyncio.sleep(0)
     return samples

@@ -71,6 +71,7 @@ def test_it_is_full_behind_so_many_steps_or_so_long(pass_ns: int, num_steps: int
         plain_step(),
         replace(plain_step("a"), num_prefill_rows=4),
         replace(plain_step("a"), draft_ns=50),
+        replace(plain_step("a"), read_ns=50),
         replace(plain_step("a"), teaches=False),
         replace(plain_step("a"), rounds=[RoundOutcome("a", DRAFT, 4, 1, 2, Observation(2))]),
         replace(
@@ -78,7 +79,17 @@ def test_it_is_full_behind_so_many_steps_or_so_long(pass_ns: int, num_steps: int
             rounds=[replace(plain_round("a"), observation=Observation(1, {2: [Read(True, 0.9)]}))],
         ),
     ],
-    ids=["other", "more", "nobody", "prompts", "late drafts", "trial", "draft", "read"],
+    ids=[
+        "other",
+        "more",
+        "nobody",
+        "prompts",
+        "late drafts",
+        "late reads",
+        "trial",
+        "draft",
+        "read",
+    ],
 )
 def test_steps_unlike_those_before_are_not_taken(step: StepOutcome) -> None:
     batch = PlainBatch()

@@ -157,6 +157,18 @@ def test_steps_that_go_on_are_read_when_they_would_have_been() -> None:
     assert sum(plans[0]) > 16
 
 
+def test_a_guard_that_lets_go_is_heard_within_steps_that_go_on() -> None:
+    session = HardText()
+    session.run(400, is_read=False, asks_always=False)
+    session.governor.sessions._guards["s"]._trip()
+    session.governor._planning._num_to_hear = 0
+    while session.governor.sessions._guards["s"].is_off:
+        session.num_looks = 0
+        session.run(1, is_read=False, asks_always=False)
+    session.run(PLAIN_REPLAN_STEPS + 1, is_read=False, asks_always=False)
+    assert session.num_looks >= 1
+
+
 def test_no_step_goes_on_beside_drafts_or_before_anything_was_decided() -> None:
     governor = HardText().governor
     assert not governor.goes_on()
