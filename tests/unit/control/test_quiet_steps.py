@@ -92,6 +92,21 @@ def test_what_is_read_is_heard_at_the_next_looks() -> None:
     assert session.num_looks >= 2
 
 
+def test_what_is_read_of_sessions_that_nothing_is_planned_for_is_not_heard() -> None:
+    session = HardText()
+    session.run(400, is_read=False)
+    governor, planning = session.governor, session.governor._planning
+    planning._num_to_hear = 0
+    pinned = SessionLoad("pinned", WISHED, is_pinned=True)
+    (decision,) = governor.decide([pinned])
+    reads = {2: [Read(True, 0.9)] * 2}
+    rounds = [RoundOutcome("pinned", decision, 4, 1, 2, Observation(2, reads))]
+    governor.note_step(StepOutcome(rounds, 0, 16 * MS, 10 * MS, 26 * MS))
+    assert planning._num_to_hear == 0
+    session.run(1, is_read=True)
+    assert planning._num_to_hear > 0
+
+
 def test_a_session_whose_guard_lets_it_go_is_looked_at_soon() -> None:
     session = HardText()
     session.run(400, is_read=False)
