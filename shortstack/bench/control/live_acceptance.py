@@ -53,7 +53,7 @@ def _of_kinds(kinds: Sequence[LiveKind]) -> Iterator[Row]:
         if kind.kind == ALL_KINDS and kind.best_static != PLAIN_NAME:
             what = "live: goodput / best single static setting, all kinds"
             yield Row(what, 1.05, kind.over_best[GOODPUT_NAME], f"best: {kind.best_static}")
-    if kinds:
+    if kinds and GOODPUT_NAME in kinds[-1].slower_than_plain:
         slower = kinds[-1].slower_than_plain
         where = f"share; of plain decoding itself: {slower.get(PLAIN_AGAIN, 0.0):.3g}"
         what = "live: texts slower than plain by > 2 %"

@@ -8,14 +8,14 @@ part twice; its second self is compared with it as any other, and no setting to 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import fmean, median
 
 from shared.control.replay.step_times import StepTimes
 from shared.speculation.tape import Tape, replay
 from shared.speculation.vocabulary import PLAIN_DECISION, Decision
 from shortstack.bench.control.fit import Fit, fit_processes
 from shortstack.bench.control.live_rounds import LiveRounds, live_rounds, rounds_of
-from shortstack.bench.control.slower import share_slower
+from shortstack.bench.control.slower import share_slower, slowdowns
 from shortstack.bench.samples import Sample, kinds_of
 
 PLAIN_NAME, PLAIN_AGAIN = "plain", "plain again"
@@ -36,14 +36,15 @@ class LiveContender:
 class LiveKind:
     """One kind of text. over_best: by contender that is no static setting.
 
-    slower_than_plain: by contender, the share of prompts slower than plain decoding by > 2 %, see
-        `slower`.
+    over_plain: by contender, time over plain decoding's, mean of prompts; slower_than_plain: the
+        share of these that were slower by > 2 %. Beside the machine's moods, see `slower`.
     """
 
     kind: str
     tok_s: Mapping[str, float]
     best_static: str
     over_best: Mapping[str, float]
+    over_plain: Mapping[str, float]
     slower_than_plain: Mapping[str, float]
 
 
@@ -89,6 +90,8 @@ def _kind(
         for contender, own in times.items()
         if prompts
     }
+    slower = {name: _slowdowns(name, decoded) for name in decoded}
+    slower = {name: found for name, found in slower.items() if found}
     static = [
         each.name
         for each in contenders
@@ -104,8 +107,18 @@ def _kind(
             for each in contenders
             if each.arm is None and best
         },
-        {each: share_slower(own, decoded[PLAIN_NAME]) for each, own in decoded.items() if prompts},
+        {name: fmean(found.values()) for name, found in slower.items()},
+        {name: share_slower(found) for name, found in slower.items()},
     )
+
+
+def _slowdowns(name: str, decoded: Samples) -> dict[str, float]:
+    """Return a contender's slowdown by prompt; plain decoding is compared with its other self."""
+    own, plain, again = decoded[name], decoded[PLAIN_NAME], decoded.get(PLAIN_AGAIN, ())
+    is_plain = name in (PLAIN_NAME, PLAIN_AGAIN)
+    both = [plain, again] if again and not is_plain else [plain]
+    # Who did not take part in every turn is compared with nobody.
+    return slowdowns(own, *both) if len(own) == len(plain) else {}
 
 
 def added_ttft_ms(samples: Samples, names: Sequence[str]) -> dict[str, float]:
@@ -170,7 +183,7 @@ def check_arms(
         samples: by contender.
         arms: contenders; those without a static setting are passed over.
         times: in one process; None: speeds are not compared. A setting's own rounds are not among
-            those that its prediction is fitted to.
+            those that its prediction is fitted to: one that drafts alone is not predicted.
         tapes: by prompt id, of the same prompts and limits; counts of others are not compared.
     """
     checks = []
@@ -178,7 +191,9 @@ def check_arms(
         if each.arm is None or each.arm.is_off:
             continue
         own, arm = live_rounds(each.arm, samples[each.name]), each.arm
-        fit = fit_of(samples, [other for other in arms if other is not each], times)
+        others = [other for other in arms if other is not each]
+        is_told = any(other.arm is not None and not other.arm.is_off for other in others)
+        fit = fit_of(samples, others, times) if is_told else None
         predicted_ns = _predicted_ns(own, fit, times)
         num_compared, num_differing = _compare_counts(samples[each.name], arm, tapes)
         checks.append(ArmCheck(each.name, own.mean_ns, predicted_ns, num_compared, num_differing))

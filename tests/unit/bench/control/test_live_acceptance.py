@@ -8,7 +8,7 @@ from shortstack.bench.control.live_figures import ArmCheck, LiveKind
 
 
 def kind(name: str, over_best: float, slower: float = 0.0) -> LiveKind:
-    return LiveKind(name, {}, "E3 d8", {"goodput": over_best}, {"goodput": slower})
+    return LiveKind(name, {}, "E3 d8", {"goodput": over_best}, {}, {"goodput": slower})
 
 
 def verdicts(rows: list[Row]) -> dict[str, tuple[float, bool]]:

@@ -77,8 +77,35 @@ def test_the_median_over_repeats_counts_and_the_best_setting_is_that_of_the_kind
 
 
 def test_slower_than_plain_counts_from_two_percent_on() -> None:
-    (_, _, every) = kinds_found(FOUND, CONTENDERS)
+    samples = samples_of(
+        plain={"a1": [100.0], "b1": [200.0]},
+        two={"a1": [50.0], "b1": [250.0]},
+        four={"a1": [80.0], "b1": [203.0]},
+        goodput={"a1": [49.0], "b1": [206.0]},
+    )
+    (_, _, every) = kinds_found(samples, CONTENDERS)
     assert every.slower_than_plain == {"plain": 0.0, "E2 d4": 0.5, "E4 d1": 0.0, "goodput": 0.5}
+    assert every.over_plain["goodput"] == pytest.approx((0.49 + 1.03) / 2)
+
+
+def test_plain_decoding_is_compared_with_its_second_self_and_others_with_both() -> None:
+    samples = {
+        **samples_of(plain={"a1": [100.0]}, two={"a1": [50.0]}, four={"a1": [80.0]}),
+        "goodput": [sample("a1", 110.0)],
+        "plain again": [sample("a1", 120.0)],
+    }
+    contenders = [*CONTENDERS, LiveContender("plain again", PLAIN_DECISION)]
+    (kind,) = kinds_found(samples, contenders)
+    assert kind.over_plain["plain again"] == pytest.approx(1.2)
+    assert kind.over_plain["goodput"] == pytest.approx(1.0)
+    assert kind.best_static == "E2 d4"
+
+
+def test_a_setting_that_drafts_alone_is_not_predicted() -> None:
+    tape = random_text("a1", 3).tape
+    found = live_samples(replay(tape, 2, 4).summary, 50)
+    (alone,) = check_arms(found, CONTENDERS[:2], TIMES, {})
+    assert alone.predicted_ns is None
 
 
 def test_a_text_that_differs_from_plain_is_counted() -> None:
