@@ -32,7 +32,10 @@ def test_settings_are_served_beside_goodput_and_predicted_by_each_other(
     assert status in (0, None), capsys.readouterr().err
     found = json.loads(out.read_text())
     assert found["num_mismatches"] == 0
-    assert found["num_texts"] == len(lines) * (len(SETTINGS) + 2)
+    # Plain decoding takes part twice.
+    assert found["num_texts"] == len(lines) * (len(SETTINGS) + 3)
+    (kind,) = found["kinds"]
+    assert set(kind["over_plain"]) == {"plain", *SETTINGS, "goodput", "plain again"}
     assert [check["name"] for check in found["checks"]] == SETTINGS
     assert all(check["predicted_ns"] is not None for check in found["checks"])
     fit = read_fit(out)
