@@ -13,6 +13,7 @@ from shared.control import tree_plans
 from shared.control.evidence import branch_counts
 from shared.control.load_governor import LoadGovernor
 from shared.control.step_costs import StepCosts
+from shared.control.step_learning import StepLearning
 from shared.control.steps import SessionLoad
 from shared.control.tree_plans import TreePlans
 from shared.model.layer_stack import load_stack
@@ -57,6 +58,10 @@ class MoodyGovernor(LoadGovernor):
         """Return what was decided, or a tree as far as there is room."""
         decided = super().decide(loads, num_prompts=num_prompts)
         return [self._moody(load, each) for load, each in zip(loads, decided, strict=True)]
+
+    def goes_on(self) -> bool:
+        """Be asked in every round."""
+        return False
 
     def _moody(self, load: SessionLoad, decided: Decision) -> Decision:
         draw, longest = self.draw, load.wished.max_draft_len
@@ -125,6 +130,6 @@ def pin_costs(cell: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
         (StepCosts, "note_pass"),
         (StepCosts, "note_draft"),
         (TreePlans, "note_draft"),
-        (LoadGovernor, "_note_speed"),
+        (StepLearning, "_note_speed"),
     ):
         monkeypatch.setattr(owner, name, lambda *_: None)
