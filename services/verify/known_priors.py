@@ -2,13 +2,15 @@
 
     counts of a kind, as last read  ->  Prior: all, then its tenant, then its task
 
-Working it out takes the event loop longer than a small model's first layer: it is not done for each
-session while its prompt runs.
+Not for each session anew: its prompt runs meanwhile, in a thread that waits for this one. And who
+begins with the same belief begins with the same object, by which looks at new sessions are told
+apart (`shared/control/first_looks.py`).
 """
 
 from shared.control.evidence.prior import PlaceTotals, Prior
 from shared.control.store.prior_counts import PriorCounts, PriorKey
 
+# Kinds kept; the oldest is worked out again.
 MAX_KNOWN = 256
 
 

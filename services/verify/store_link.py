@@ -1,7 +1,7 @@
 """What sessions leave to the store, handed over by the engine's thread to the event loop.
 
-engine's thread   every 64 rounds or 2 s, and at the end     note_round, end
-event loop        SessionStore takes it from there
+    engine's thread   every 64 rounds or 2 s, and at the end     note_round, end
+    event loop        SessionStore takes it from there
 """
 
 import asyncio
