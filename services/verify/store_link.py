@@ -2,6 +2,8 @@
 
     engine's thread   every 64 rounds or 2 s, and at the end     note_round, end
     event loop        SessionStore takes it from there
+
+Nobody waits for any of it.
 """
 
 import asyncio
