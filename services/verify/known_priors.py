@@ -2,9 +2,7 @@
 
     counts of a kind, as last read  ->  Prior: all, then its tenant, then its task
 
-Not for each session anew: its prompt runs meanwhile, in a thread that waits for this one. And who
-begins with the same belief begins with the same object, by which looks at new sessions are told
-apart (`shared/control/first_looks.py`).
+Not for each session anew: its prompt runs meanwhile, in a thread that waits for this one.
 """
 
 from shared.control.evidence.prior import PlaceTotals, Prior

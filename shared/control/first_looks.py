@@ -3,8 +3,9 @@
     look, plain | alike | alike | ... | look, plain | alike ...
 
 Of a new session only its prior is known. Where session after session hardly drafted, and that
-prior promised nothing to one, it promises nothing to the next that begins with it: on a small model
-a look at each took half as long as a step. What steps cost changes, so it is soon asked again.
+prior promised nothing to one, it promises nothing to the next that begins with one like it: on a
+small model a look at each took half as long as a step. What steps cost changes, so it is soon asked
+again.
 """
 
 from dataclasses import replace
@@ -35,9 +36,9 @@ class FirstLooks:
 
         prior: what is believed of it; None of one that has shown something.
         """
-        if not self._num_left or prior is None or prior is not self._prior:
+        if not self._num_left or prior is None or self._prior is None:
             return False
-        if replace(load, key="") != self._load:
+        if replace(load, key="") != self._load or not prior.is_like(self._prior):
             return False
         self._num_left -= 1
         return True

@@ -16,7 +16,7 @@ along each session's text. Pure: no clock, no randomness.
     lessons   what steps teach, of costs among others                      step_learning
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from shared.control.arbiter import Arbiter, level_of
 from shared.control.auditions import Auditions
@@ -40,6 +40,8 @@ from shared.speculation.vocabulary import Decision
 
 # A pass is bound by computing where twice the rows take so many times as long.
 COMPUTE_BOUND = 1.5
+# Of steps in which nothing is decided anew, one in so many is compared with what was expected.
+QUIET_FORECAST_STEPS = 16
 
 
 def resumes_at_exit(decision: Decision) -> int:
@@ -155,7 +157,8 @@ class LoadGovernor:
         if len(loads) == 1:
             decisions = [self._tuning.tuned(loads[0], decisions[0], plan)]
         if not num_prompts and not view.is_drafting:
-            self._quiet.begin(loads, decisions)
+            num_unread = self._num_unread(load.key for load in free)
+            self._quiet.begin(loads, decisions, self._step_index + num_unread)
         return decisions
 
     def _enter_load(self, level: int) -> None:
@@ -175,10 +178,12 @@ class LoadGovernor:
         if free_keys is None:
             return False
         if free_keys:
-            until_step = min(self._quiet.until_step, self._planning.due_step)
-            if self._step_index + 1 >= until_step and self._is_due(free_keys):
+            next_step = self._step_index + 1
+            # Asked behind every token.
+            is_due = next_step >= self._quiet.until_step or next_step >= self._planning.due_step
+            if is_due and self._is_due(free_keys):
                 return False
-            self._step_index += 1
+            self._step_index = next_step
         self._is_probing = self._is_plain_probe = False
         return True
 
@@ -186,9 +191,12 @@ class LoadGovernor:
         """Say whether the next step is to look or to read; if not, set when to ask again."""
         self._learning.settle()
         next_step = self._step_index + 1
-        num_unread = min(map(self.sessions.book.num_unread, free_keys))
-        self._quiet.until_step = next_step + num_unread
+        self._quiet.until_step = next_step + self._num_unread(free_keys)
         return next_step >= min(self._quiet.until_step, self._planning.due_step)
+
+    def _num_unread(self, keys: Iterable[str]) -> int:
+        """Return the plain steps, from the one that is decided on, in which nothing is read."""
+        return min(map(self.sessions.book.num_unread, keys))
 
     def _without_costs(
         self, loads: Sequence[SessionLoad], first: SessionLoad
@@ -267,8 +275,11 @@ class LoadGovernor:
     def expected_per_ns(self, num_sessions: int) -> float | None:
         """Return the tokens that the plan expected of the last step decided, per ns.
 
-        None where the step followed no plan, or was one of another number of sessions.
+        None where the step followed no plan, or was one of another number of sessions. Of steps in
+        which nothing was decided anew one in some tells: they are alike, and it takes its time.
         """
+        if self._quiet.holds and self._step_index % QUIET_FORECAST_STEPS:
+            return None
         plan = self._followed
         return plan.expected_per_ns if plan and len(plan.lens) == num_sessions else None
 

@@ -45,7 +45,7 @@ DEAF_REPLAN_STEPS = 32
 MAX_DEAF = 8
 # Looks that what was read is heard in: a plan has to be better in so many to be taken.
 NUM_HEARD = 2
-# Branches are sought for chains that come so near to the best one.
+# Branches are sought for chains that come so near to the best plan, plain decoding included.
 NEAR = 0.85
 # Most drafts of the first round of sessions none of which is known: the next look is near.
 FIRST_LEN = 4
@@ -107,7 +107,8 @@ class Planning:
         if self._planned_keys and set(self._planned_keys).isdisjoint(keys):
             return
         self._num_to_hear = NUM_HEARD
-        self._deaf_steps = DEAF_REPLAN_STEPS
+        if not self._sessions.is_in_vain:
+            self._deaf_steps = DEAF_REPLAN_STEPS
         self.due_step = self._next_look()
 
     def _next_look(self) -> int:
@@ -216,7 +217,7 @@ class Planning:
         known = (plans for arm, plans in found.items() if arm not in unheard)
         held = planner.rate(list(map(self._held_len, loads, planner.outlooks)))
         if len(loads) == 1 and loads[0].max_nodes:
-            bests = self._branched(loads[0], planners, bests)
+            bests = self._branched(loads[0], planners, bests, plain)
             held = self.trees.branched(loads[0], planner, held)
         plan = self._keeper.choose(
             held,
@@ -247,10 +248,11 @@ class Planning:
         load: SessionLoad,
         planners: Mapping[int, StepPlanner],
         chains: Mapping[int, StepPlan],
+        plain: StepPlan,
     ) -> dict[int, StepPlan]:
         """Return the best plans that draft from each arm, after another look at branches."""
         bests = dict(chains)
-        least = NEAR * max((each.expected_per_ns for each in chains.values()), default=0.0)
+        least = NEAR * max(each.expected_per_ns for each in (plain, *chains.values()))
         for arm, best in chains.items():
             if is_read_out(arm) and best.expected_per_ns >= least:
                 self.trees.look(load, planners[arm], best)

@@ -34,12 +34,14 @@ class QuietSteps:
         """The sessions of which there is something to decide; None where nothing holds."""
         return None if self._loads is None else self._free_keys
 
-    def begin(self, loads: Sequence[SessionLoad], decisions: list[Decision]) -> None:
-        """Let decisions hold for these loads, if all are plain."""
+    def begin(
+        self, loads: Sequence[SessionLoad], decisions: list[Decision], until_step: int = 0
+    ) -> None:
+        """Let decisions hold for these loads, if all are plain; see `until_step`."""
         if all(each.is_off for each in decisions):
             self._loads, self._decisions = loads, decisions
             self._free_keys = tuple(load.key for load in loads if load.is_free)
-            self.until_step = 0
+            self.until_step = until_step
 
     def end(self) -> None:
         """Let nothing hold: the next step is decided anew."""

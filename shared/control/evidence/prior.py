@@ -20,6 +20,8 @@ TASK_WEIGHT = 48.0
 PRIOR_WEIGHT = 32.0
 NO_PRIOR_WEIGHT = 8.0
 NO_PRIOR_RATE = 0.7
+# Two priors promise the same whose rates, and by parts of it their weights, differ by less.
+ALIKE = 0.02
 # Positions from which on a task's totals are believed to be the task's own.
 MIN_TASK_POSITIONS = 2000
 
@@ -201,6 +203,18 @@ class Prior:
     def rates_of(self, exit_layer: int) -> tuple[float, ...]:
         """Return p[1] .. p[J] of an exit; a guess if the prior does not hold it."""
         return self.rates.get(exit_layer) or _guess()
+
+    def is_like(self, other: "Prior") -> bool:
+        """Say whether another prior promises about the same of every exit and place."""
+        if other is self:
+            return True
+        if other.rates.keys() != self.rates.keys():
+            return False
+        return abs(other.weight - self.weight) < ALIKE * self.weight and all(
+            abs(mine - theirs) < ALIKE
+            for exit_layer, rates in self.rates.items()
+            for mine, theirs in zip(rates, other.rates[exit_layer], strict=True)
+        )
 
     def weight_of(self, exit_layer: int) -> float:
         """Return n0 for an exit: that of a guess if the prior does not hold it."""

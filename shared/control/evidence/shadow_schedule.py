@@ -111,9 +111,10 @@ class ShadowSchedule:
     def num_unread(self) -> int:
         """Return for how many rounds from now on, at least, nothing is to be read.
 
-        As long as no burst is given meanwhile. 0: the next one is to be read.
+        As long as no burst is given meanwhile. 0: the next one is to be read, if anybody can: to
+        ask plans nothing.
         """
-        if self.plan_round():
+        if self._is_due():
             return 0
         if self._pace.shadow_us is None:
             return UNKNOWN_ROUNDS

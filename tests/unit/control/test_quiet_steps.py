@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from shared.control.evidence.observation import Observation, Read
-from shared.control.load_governor import LoadGovernor
-from shared.control.planning import DEAF_REPLAN_STEPS, PLAIN_REPLAN_STEPS
+from shared.control.evidence.shadow_pace import NUM_IN_VAIN
+from shared.control.load_governor import QUIET_FORECAST_STEPS, LoadGovernor
+from shared.control.planning import DEAF_REPLAN_STEPS, MAX_DEAF, PLAIN_REPLAN_STEPS
 from shared.control.quiet_steps import QuietSteps
 from shared.control.step_costs import StepCosts
 from shared.control.steps import RoundOutcome, SessionLoad, StepOutcome
@@ -92,6 +93,20 @@ def test_what_is_read_is_heard_at_the_next_looks() -> None:
     assert session.num_looks >= 2
 
 
+def test_where_sessions_hardly_drafted_what_is_read_is_heard_once() -> None:
+    session = HardText()
+    session.run(800, is_read=False)
+    pace, planning = session.governor.sessions.book._pace, session.governor._planning
+    for _ in range(NUM_IN_VAIN):
+        pace.note_end(100, 0)
+    assert session.governor.sessions.is_in_vain
+    planning._deaf_steps = MAX_DEAF * DEAF_REPLAN_STEPS
+    session.num_looks = 0
+    session.run(1, is_read=True)
+    session.run(2 * DEAF_REPLAN_STEPS, is_read=False)
+    assert session.num_looks == 1
+
+
 def test_what_is_read_of_sessions_that_nothing_is_planned_for_is_not_heard() -> None:
     session = HardText()
     session.run(400, is_read=False)
@@ -119,6 +134,18 @@ def test_a_session_whose_guard_lets_it_go_is_looked_at_soon() -> None:
     session.num_looks = 0
     session.run(PLAIN_REPLAN_STEPS, is_read=False)
     assert session.num_looks >= 1
+
+
+def test_of_steps_that_go_on_one_in_some_says_what_was_expected() -> None:
+    session = HardText()
+    session.run(1000, is_read=False)
+    told = []
+    while len(told) < 4 * QUIET_FORECAST_STEPS:
+        if session.governor.goes_on():
+            told.append(session.governor.expected_per_ns(1) is not None)
+        else:
+            session.run(1, is_read=False)
+    assert 3 <= sum(told) <= 5
 
 
 def test_steps_that_go_on_decide_what_would_have_been_decided() -> None:

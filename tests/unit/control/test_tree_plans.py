@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
 import pytest
 
@@ -135,6 +136,19 @@ def test_where_siblings_do_not_pay_drafts_are_chains(
 ) -> None:
     cell = Cell(row_ms, TreeWorld(0.8, GOOD[0], hits))
     assert cell.run(600)[True] == 0
+
+
+def test_branches_are_not_sought_where_plain_steps_are_far_better() -> None:
+    good, hopeless = Cell(0.0), Cell(4.0, TreeWorld(0.02, *GOOD))
+    looks = {}
+    for name, cell in {"good": good, "hopeless": hopeless}.items():
+        cell.run(300)
+        trees = cell.governor._planning.trees
+        with patch.object(trees, "look", wraps=trees.look) as look:
+            cell.run(300)
+        looks[name] = look.call_count
+    assert looks["good"] > 100
+    assert looks["hopeless"] == 0
 
 
 def test_an_exit_whose_next_best_nobody_has_read_drafts_chains() -> None:

@@ -54,6 +54,19 @@ def test_flat_fields_come_back(seed: int) -> None:
     assert PlaceTotals.from_pairs(as_text).to_pairs() == pairs
 
 
+def test_priors_are_alike_that_promise_about_the_same() -> None:
+    prior = Prior({2: (0.5, 0.4), 4: (0.8, 0.7)}, 30.0)
+    assert prior.is_like(Prior({4: (0.81, 0.69), 2: (0.49, 0.41)}, 30.2))
+    for other in (
+        Prior({2: (0.5, 0.4), 4: (0.8, 0.75)}, 30.0),
+        Prior({2: (0.5, 0.4)}, 30.0),
+        Prior({2: (0.5, 0.4), 3: (0.8, 0.7)}, 30.0),
+        Prior(prior.rates, 48.0),
+    ):
+        assert not prior.is_like(other)
+        assert not other.is_like(prior)
+
+
 def test_flat_fields_have_names_that_increments_can_add() -> None:
     totals = totals_of({4: [9, 7]}, {4: [7, 0]}, num_positions=9)
     assert totals.to_pairs() == {"pos": 9, "sessions": 1, "r:4:1": 9, "r:4:2": 7, "h:4:1": 7}
